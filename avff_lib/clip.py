@@ -7,11 +7,13 @@ Conventions: times are seconds on the clock of the media file, labels are fake =
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from jaxtyping import Float
-from torch import Tensor
+
+if TYPE_CHECKING:  # torch takes seconds to import, and a clip does not need it
+    from jaxtyping import Float
+    from torch import Tensor
 
 
 class AVFFError(Exception):

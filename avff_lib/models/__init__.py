@@ -1,0 +1,6 @@
+"""Detectors; importing this package makes every family known to `Detector.from_pretrained`."""
+
+from avff_lib.models.avff import AVFF, AVFFConfig
+from avff_lib.models.base import Detector
+
+__all__ = ["AVFF", "AVFFConfig", "Detector"]

@@ -1,0 +1,266 @@
+"""The command line: ``avff synth | audit | pretrain | train | evaluate | predict``.
+
+Each command imports what it needs when it is called, so that ``avff --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from tyro.conf import OmitArgPrefixes, Positional, arg
+from tyro.extras import subcommand_cli_from_dict
+
+from avff_lib.clip import AVFFError
+from avff_lib.training.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from avff_lib.data.loader import Example
+    from avff_lib.data.manifest import Row
+    from avff_lib.models import Detector
+    from avff_lib.objectives import Objective
+
+
+def synth(
+    out: Positional[Path],
+    clips: int = 300,
+    identities: int = 30,
+    seed: int = 0,
+    level: Literal["easy", "medium", "hard"] = "medium",
+    methods: tuple[str, ...] = (),
+    workers: int | None = None,
+) -> None:
+    """Draw and synthesise a corpus of talking heads, genuine and forged.
+
+    Args:
+        out: folder for the MP4 files and manifest.csv; run again to go on after an interruption.
+        clips: how many.
+        identities: how many people; no person is in two splits.
+        seed: the same seed gives the same corpus.
+        level: how hard the forgeries are to find.
+        methods: only these forgeries; all by default.
+        workers: processes; by default one a core.
+    """
+    from avff_lib.synth import FAKES, write_corpus
+
+    manifest = write_corpus(
+        out,
+        clips=clips,
+        identities=identities,
+        seed=seed,
+        level=level,
+        methods=methods or FAKES,
+        workers=workers,
+    )
+    print(f"{clips} clips are listed in {manifest}")
+
+
+def audit(data: Positional[Path], out: Path | None = None) -> None:
+    """Measure what gives the fakes of a dataset away without any detector.
+
+    Args:
+        data: folder with a manifest.csv.
+        out: also write the result as JSON.
+    """
+    from rich.console import Console
+
+    from avff_lib.data.audit import audit as run_audit
+
+    report = run_audit(_rows(data))
+    Console().print(report.table())
+    for finding in report.findings:
+        print(finding)
+    if out is not None:
+        _write_json(report.to_json(), out)
+
+
+def pretrain(
+    data: Path,
+    out: Path,
+    preset: Literal["tiny", "base"] = "tiny",
+    settings: OmitArgPrefixes[TrainSettings] = TrainSettings(),
+) -> None:
+    """Stage one, self-supervised: learn from genuine clips what belongs together.
+
+    Args:
+        data: folder with a manifest.csv; its genuine train clips are used.
+        out: folder for the model; run again to go on after an interruption.
+        preset: base starts from pretrained encoders, tiny from nothing.
+        settings: of the training.
+    """
+    from avff_lib.models import AVFF
+    from avff_lib.objectives import stage_one
+
+    model = AVFF.tiny(settings.seed) if preset == "tiny" else AVFF.base()
+    genuine = [row for row in _rows(data, "train") if row.label == 0]
+    if not genuine:
+        raise AVFFError(f"{data} lists no genuine train clips; stage one learns from those alone")
+    _fit(model, stage_one, _examples(genuine, model), settings, out)
+    model.save_pretrained(out)
+    print(f"saved in {out}; next: avff train --init {out}")
+
+
+def train(
+    data: Path,
+    out: Path,
+    init: Path | None = None,
+    settings: OmitArgPrefixes[TrainSettings] = TrainSettings(),
+    trained_on: str = "",
+) -> None:
+    """Stage two, supervised: learn what is false; the threshold is chosen on the validation clips.
+
+    Args:
+        data: folder with a manifest.csv; its train and val clips are used.
+        out: folder for the model; run again to go on after an interruption.
+        init: folder of a model from stage one; by default a tiny one with random weights.
+        settings: of the training.
+        trained_on: one sentence on the data that every verdict repeats; by default the folder's name.
+    """
+    from avff_lib.evaluation.evaluate import choose_threshold
+    from avff_lib.models import AVFF, Detector
+    from avff_lib.objectives import stage_two
+
+    model = Detector.from_pretrained(init) if init else AVFF.tiny(settings.seed)
+    rows = _rows(data)
+    examples = _examples([row for row in rows if row.split == "train"], model)
+    if len({example.row.label for example in examples}) < 2:
+        raise AVFFError(
+            f"the train clips of {data} are of one class only; stage two needs genuine and fake ones"
+        )
+    _fit(model, stage_two, examples, settings, out)
+    validation = [row for row in rows if row.split == "val"]
+    if validation:
+        choose_threshold(model, _examples(validation, model))
+    model.config = replace(model.config, trained_on=trained_on or f"{len(examples)} clips of {data.name}")
+    model.save_pretrained(out)
+    print(f"saved in {out}, threshold {model.config.threshold:.2f}; next:")
+    print(f"  avff evaluate --data {data} --checkpoint {out}")
+
+
+def _fit(
+    model: Detector, objective: Objective, examples: list[Example], settings: TrainSettings, out: Path
+) -> None:
+    from avff_lib.data.loader import WindowBatches
+    from avff_lib.training.loop import fit
+
+    batches = WindowBatches(examples, model.spec, settings.batch_size, settings.seed)
+    history = fit(model, objective, batches, settings, out)
+    first, last = history[0], history[-1]
+    print(f"loss {first['loss']:.3f} -> {last['loss']:.3f} in {len(history)} steps")
+
+
+def _examples(rows: Sequence[Row], model: Detector) -> list[Example]:
+    from avff_lib.data.loader import load_examples
+
+    examples, skipped = load_examples(rows, model.spec)
+    for entry in skipped:
+        print(f"skipped {entry.row.path}: {entry.reason}", file=sys.stderr)
+    return examples
+
+
+def _rows(data: Path, split: str | None = None) -> list[Row]:
+    from avff_lib.data.manifest import read_manifest
+
+    rows = [row for row in read_manifest(data / "manifest.csv") if split in (None, row.split)]
+    if not rows:
+        raise AVFFError(f"{data / 'manifest.csv'} lists no {split} clips; name another split")
+    return rows
+
+
+def _write_json(value: Any, path: Path) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(value, indent=2) + "\n")
+    os.replace(partial, path)
+
+
+def evaluate(
+    data: Path,
+    checkpoint: Path | None = None,
+    split: Literal["test", "all"] = "test",
+    out: Path | None = None,
+) -> None:
+    """Score a dataset and print the metrics as JSON.
+
+    Args:
+        data: folder with a manifest.csv.
+        checkpoint: folder of a saved detector; by default the shipped one.
+        split: the manifest's test clips, or all of them.
+        out: write the metrics there as well.
+    """
+    from avff_lib.evaluation.evaluate import evaluate as run_evaluation
+    from avff_lib.predict import load_detector
+
+    metrics = run_evaluation(load_detector(checkpoint), _rows(data, None if split == "all" else split))
+    print(json.dumps(metrics, indent=2))
+    if out is not None:
+        _write_json(metrics, out)
+
+
+def predict(
+    files: Positional[tuple[Path, ...]],
+    checkpoint: Path | None = None,
+    json_: Annotated[bool, arg(name="json")] = False,
+) -> int:
+    """Judge videos.
+
+    Args:
+        files: videos with sound.
+        checkpoint: folder of a saved detector; by default the shipped one.
+        json_: print a JSON list with one object a file instead of lines for people.
+    """
+    from avff_lib.predict import load_detector, predict_file
+
+    if not files:
+        raise AVFFError("no file was named; give one or more videos, as in: avff predict some.mp4")
+    model = load_detector(checkpoint)
+    reports = []
+    for path in files:
+        reports.append(predict_file(path, model))
+        if not json_:
+            _print_report(reports[-1])
+    if json_:
+        print(json.dumps([asdict(report) for report in reports], indent=2))
+    else:
+        print(f"The model was trained on {model.config.trained_on}.")
+    return 2 if any(report.error for report in reports) else 0
+
+
+def _print_report(report) -> None:
+    if report.error:
+        print(f"{report.path}: {report.error}", file=sys.stderr)
+        return
+    judged = sum(window.score is not None for window in report.windows)
+    print(
+        f"{report.path}: {report.label} (probability of fake {report.prediction:.2f}, threshold "
+        f"{report.threshold:.2f}, {judged} of {len(report.windows)} windows judged)"
+    )
+    for warning in report.warnings:
+        print(f"  note: {warning}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; bad input ends with one sentence on stderr and status 2."""
+    commands = (synth, audit, pretrain, train, evaluate, predict)
+    try:
+        status = subcommand_cli_from_dict(
+            {command.__name__: command for command in commands},
+            prog="avff",
+            description="Audio-visual deepfake detection.",
+            args=argv,
+        )
+    except AVFFError as error:
+        print(f"avff: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("avff: interrupted; run the same command again to go on", file=sys.stderr)
+        return 130
+    return status or 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,156 @@
+"""The interface that every detector has, and how it is saved and loaded."""
+
+from __future__ import annotations
+
+import json
+import os
+from abc import ABC, abstractmethod
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from avff_lib.clip import AVFFError, Features, InputSpec, ModelInputs
+
+CONFIG_NAME = "config.json"
+WEIGHTS_NAME = "model.safetensors"
+
+
+class Detector(nn.Module, ABC):
+    """Audio and video of one window in, one logit out; a positive logit says fake.
+
+    A subclass names its config dataclass in ``config_class`` and implements `features`, `fuse`,
+    `head`. The config holds everything that is needed to rebuild the model without a hub, and also
+    ``threshold`` (probability from which a clip is called fake) and ``trained_on`` (one sentence).
+    """
+
+    config_class: ClassVar[type]
+    families: ClassVar[dict[str, type[Detector]]] = {}
+
+    def __init_subclass__(cls) -> None:
+        Detector.families[cls.__name__] = cls
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.config = config
+
+    @property
+    @abstractmethod
+    def spec(self) -> InputSpec:
+        """The input that this model needs."""
+
+    @abstractmethod
+    def features(self, inputs: ModelInputs) -> Features:
+        """Encode both streams; they stay sequences."""
+
+    @abstractmethod
+    def fuse(self, features: Features) -> Tensor:
+        """Features -> fused sequence ``(B, T, D)``."""
+
+    @abstractmethod
+    def head(self, fused: Tensor) -> Tensor:
+        """Fused sequence -> logits ``(B,)``."""
+
+    def forward(self, inputs: ModelInputs) -> Tensor:
+        """Prepared batch -> logits ``(B,)``; the probability of fake is their sigmoid."""
+        return self.head(self.fuse(self.features(inputs)))
+
+    def save_pretrained(self, folder: Path | str) -> None:
+        """Write config and weights into ``folder``, each in one atomic step."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        config = {"family": type(self).__name__, **asdict(self.config)}
+        _replace(folder / CONFIG_NAME, lambda path: path.write_text(json.dumps(config, indent=2) + "\n"))
+        weights = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
+        _replace(folder / WEIGHTS_NAME, lambda path: save_file(weights, path))
+
+    @classmethod
+    def from_pretrained(cls, folder: Path | str) -> Self:
+        """Load what `save_pretrained` wrote; called on `Detector`, the config names the family.
+
+        Strict in both directions: no key of the config or of the weights may be missing or left
+        over, and every shape must agree.
+
+        Raises:
+            AVFFError: something is missing, unknown or of another shape.
+        """
+        folder = Path(folder)
+        config = _read_config(folder)
+        family = Detector.families.get(config.pop("family", None))
+        if family is None or not issubclass(family, cls):
+            known = ", ".join(name for name, member in Detector.families.items() if issubclass(member, cls))
+            raise AVFFError(f"{folder / CONFIG_NAME} names no known model family; expected one of {known}")
+        expected = {field.name for field in fields(family.config_class)}
+        if config.keys() != expected:
+            raise AVFFError(
+                f"{folder / CONFIG_NAME} does not fit {family.__name__}: "
+                f"{_difference(config.keys(), expected)}; save the model anew with this version"
+            )
+        model = family(family.config_class(**config))
+        try:
+            weights = load_file(folder / WEIGHTS_NAME)
+        except (OSError, SafetensorError) as error:
+            raise AVFFError(
+                f"{folder / WEIGHTS_NAME} cannot be read ({error}); copy the checkpoint anew"
+            ) from None
+        wanted = model.state_dict()
+        if weights.keys() != wanted.keys():
+            raise AVFFError(
+                f"{folder / WEIGHTS_NAME} does not fit its config: "
+                f"{_difference(weights.keys(), wanted.keys())}; take both files from one checkpoint"
+            )
+        for name, tensor in weights.items():
+            if tensor.shape != wanted[name].shape:
+                raise AVFFError(
+                    f"{folder / WEIGHTS_NAME}: {name} has shape {tuple(tensor.shape)}, the config asks "
+                    f"for {tuple(wanted[name].shape)}; take both files from one checkpoint"
+                )
+        model.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+        return model.eval()
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Number of weights that a module holds."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / CONFIG_NAME
+    try:
+        config = json.loads(path.read_text())
+    except OSError:
+        raise AVFFError(
+            f"{folder} holds no {CONFIG_NAME}; expected the folder of a saved model "
+            f"({CONFIG_NAME} and {WEIGHTS_NAME})"
+        ) from None
+    except ValueError:
+        config = None
+    if not isinstance(config, dict):
+        raise AVFFError(f"{path} is not a JSON object; copy the checkpoint anew")
+    # JSON has no tuples; a config compares equal to the one that was saved only with them.
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
+
+
+def _difference(found: Any, expected: Any) -> str:
+    missing, unknown = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
+    parts = [
+        f"{len(names)} {what} (first: {names[0]})"
+        for what, names in (("missing", missing), ("unknown", unknown))
+        if names
+    ]
+    return " and ".join(parts)
+
+
+def _replace(path: Path, write) -> None:
+    partial = path.with_name(path.name + ".partial")
+    write(partial)
+    os.replace(partial, path)
+
+
+def seeded(seed: int) -> torch.Generator:
+    """A generator of its own, so that nobody else's draws change ours."""
+    return torch.Generator().manual_seed(seed)

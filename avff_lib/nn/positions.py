@@ -1,0 +1,25 @@
+"""Time written into vectors, so that two streams of different rates share one clock."""
+
+import torch
+from torch import Tensor
+
+
+def time_positions(steps: int, dim: int, duration: float) -> Tensor:
+    """Sine-cosine codes of the middle of each of ``steps`` equal parts of a window.
+
+    A video of 16 steps and a sound of 49 steps over the same window get codes on the same clock:
+    equal times have equal codes, whatever the rate.
+
+    Args:
+        steps: parts of the window.
+        dim: length of a code; even.
+        duration: of the window, in seconds.
+
+    Returns:
+        ``(steps, dim)`` float32 in [-1, 1]; sine and cosine of one frequency stand side by side,
+        with periods from 0.1 to 10 s. Source: Vaswani et al. 2017, section 3.5, in seconds.
+    """
+    times = (torch.arange(steps) + 0.5) * (duration / steps)
+    periods = torch.logspace(-1, 1, dim // 2)
+    angles = 2 * torch.pi * times[:, None] / periods  # (steps, dim / 2)
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)

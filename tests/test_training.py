@@ -1,0 +1,170 @@
+"""Losses against slow twins; a training run that learns, resumes, and stops with one sentence."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from avff_lib.clip import AVFFError, Clip, ModelInputs
+from avff_lib.data.loader import Example, WindowBatches, window_label, window_starts
+from avff_lib.data.manifest import Row
+from avff_lib.losses import hidden_mse, info_nce
+from avff_lib.objectives import retrieval_accuracy, stage_one, stage_two, to_steps
+from avff_lib.training.loop import fit, parameter_groups
+from avff_lib.training.settings import TrainSettings
+
+
+def test_info_nce_equals_its_slow_twin():
+    audio, visual = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(0))
+    total = 0.0
+    for one, other in ((audio, visual), (visual, audio)):
+        for i in range(5):
+            cosines = [float(F.cosine_similarity(one[i], other[j], dim=0)) / 0.1 for j in range(5)]
+            total -= cosines[i] - math.log(sum(math.exp(c) for c in cosines))
+    assert info_nce(audio, visual, 0.1).item() == pytest.approx(total / 10, rel=1e-5)
+    same = torch.ones(5, 8)
+    assert info_nce(same, same, 0.1).item() == pytest.approx(math.log(5), rel=1e-5)  # nothing is known
+
+
+def test_hidden_mse_equals_its_slow_twin_and_ignores_what_was_shown():
+    predicted, target = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+    hidden = torch.tensor([[1, 0, 0, 1], [0, 0, 1, 0], [0, 0, 0, 0]]).bool()
+    errors = [
+        (float(predicted[b, t, d]) - float(target[b, t, d])) ** 2
+        for b in range(3) for t in range(4) for d in range(5) if hidden[b, t]
+    ]  # fmt: skip
+    loss = hidden_mse(predicted, target, hidden)
+    assert loss.item() == pytest.approx(sum(errors) / len(errors), rel=1e-5)
+    predicted[~hidden] += 100
+    assert hidden_mse(predicted, target, hidden) == loss
+
+
+def test_hidden_frames_do_not_reach_the_fusion(mini, inputs):
+    """Changing only frames that are hidden changes the target, never the guess."""
+    guesses = []
+    mini.decoder.register_forward_hook(lambda module, args, output: guesses.append(output[1].detach()))
+    mini.eval()
+    hidden = torch.rand(4, 16, generator=torch.Generator().manual_seed(3)) < 0.5
+    changed = inputs.frames.clone()
+    changed[hidden] = 0.0
+    for frames in (inputs.frames, changed):
+        stage_one(mini, ModelInputs(frames, inputs.audio), torch.zeros(4), torch.Generator().manual_seed(3))
+    torch.testing.assert_close(guesses[0], guesses[1])
+
+
+def test_retrieval_accuracy_of_perfect_and_shuffled_pairs():
+    vectors = torch.eye(6)
+    assert retrieval_accuracy(vectors, 3 * vectors) == 1
+    assert retrieval_accuracy(vectors, vectors.roll(1, 0)) == 0
+
+
+def test_to_steps_is_a_mean_over_equal_parts():
+    sequence = torch.arange(8.0).reshape(1, 8, 1)
+    assert to_steps(sequence, 4).flatten().tolist() == [0.5, 2.5, 4.5, 6.5]
+
+
+def speaking_example(label: int, seed: int, segments=()) -> Example:
+    """Two seconds in which the picture's brightness is the loudness, or, if fake, is its opposite."""
+    rng = np.random.default_rng(seed)
+    loudness = np.repeat(rng.random(10), 5)  # (50,) five frames alike
+    seen = 1 - loudness / 2 if label else loudness / 2
+    frames = np.broadcast_to((seen * 255).astype(np.uint8)[:, None, None, None], (50, 32, 32, 3))
+    sound = np.repeat(loudness, 640) * rng.standard_normal(32_000)
+    clip = Clip(frames, np.arange(50) / 25, (sound / 4).astype(np.float32), 16_000, 0.0, 2.0)
+    row = Row(None, label, "FVFA" if label else "RVRA", "x", f"id{seed}", fake_segments=segments)
+    return Example(row, clip)
+
+
+@pytest.fixture
+def examples() -> list[Example]:
+    return [speaking_example(label, seed) for seed in range(4) for label in (0, 1)]
+
+
+def test_windows_are_labelled_by_what_is_forged_in_them():
+    row = Row(None, 1, "FVFA", "x", "a", fake_segments=((1.0, 2.0),))
+    assert [window_label(row, start, 1.0) for start in (0.0, 0.2, 0.3, 1.0, 1.7, 1.8)] == [0, 0, 1, 1, 1, 0]
+    assert window_label(Row(None, 1, "FVFA", "x", "a"), 0.0, 1.0) == 1
+    assert window_label(Row(None, 0, "RVRA", "real", "a"), 0.0, 1.0) == 0
+
+
+def test_windows_cover_the_clip_to_its_end():
+    assert window_starts(1.0, 1.0, 0.5) == [0.0]
+    assert window_starts(2.2, 1.0, 0.5) == pytest.approx([0.0, 0.5, 1.0, 1.2])
+    assert window_starts(2.0, 1.0, 0.5) == pytest.approx([0.0, 0.5, 1.0])
+
+
+def test_a_batch_depends_on_seed_and_step_alone_and_is_balanced(mini, examples):
+    mini_spec = mini.spec
+    batches = WindowBatches(examples, mini_spec, 6, seed=1)
+    again, other = (
+        WindowBatches(examples, mini_spec, 6, seed=1),
+        WindowBatches(examples, mini_spec, 6, seed=2),
+    )
+    batches(0)
+    assert torch.equal(batches(7)[0].audio, again(7)[0].audio)
+    assert not torch.equal(batches(7)[0].audio, other(7)[0].audio)
+    assert batches(7)[1].sum() == 3
+
+
+def test_training_lowers_the_loss_of_both_stages(mini, examples, tmp_path):
+    settings = TrainSettings(steps=25, batch_size=8, lr=2e-3, encoder_lr=2e-3)
+    genuine = [example for example in examples if example.row.label == 0]
+    for name, objective, clips in (("one", stage_one, genuine), ("two", stage_two, examples)):
+        history = fit(mini, objective, WindowBatches(clips, mini.spec, 8, 0), settings, tmp_path / name)
+        losses = [record["loss"] for record in history]
+        assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:3]), name
+        assert json.loads((tmp_path / name / "history.json").read_text()) == history
+
+
+def test_a_killed_run_resumes_to_the_same_weights(mini, examples, tmp_path):
+    settings = TrainSettings(steps=6, batch_size=4, save_every=2)
+    batches = WindowBatches(examples, mini.spec, 4, 0)
+    start = {name: tensor.clone() for name, tensor in mini.state_dict().items()}
+
+    def run(folder, on_step=None):
+        mini.load_state_dict(start)
+        return fit(mini, stage_two, batches, settings, folder, on_step)
+
+    whole = run(tmp_path / "whole")
+    expected = {name: tensor.clone() for name, tensor in mini.state_dict().items()}
+
+    def kill(step, record):
+        if step == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "killed", kill)
+    assert run(tmp_path / "killed") == whole
+    for name, tensor in mini.state_dict().items():
+        assert torch.equal(tensor, expected[name]), name
+
+
+def test_a_folder_of_another_run_and_a_loss_that_is_no_number_stop_the_run(mini, examples, tmp_path):
+    batches = WindowBatches(examples, mini.spec, 4, 0)
+    fit(mini, stage_two, batches, TrainSettings(steps=1), tmp_path)
+    with pytest.raises(AVFFError, match="another steps"):
+        fit(mini, stage_two, batches, TrainSettings(steps=2), tmp_path)
+    torch.nn.init.constant_(mini.classifier.norm.weight, torch.nan)
+    with pytest.raises(AVFFError, match="loss is nan at step 0"):
+        fit(mini, stage_two, batches, TrainSettings(steps=1), tmp_path / "nan")
+
+
+def test_groups_freeze_encoders_and_spare_biases(mini):
+    groups = parameter_groups(mini, TrainSettings(encoder_lr=0.0))
+    trained = {id(p) for group in groups for p in group["params"]}
+    assert all((id(p) in trained) == ("_encoder." not in name) for name, p in mini.named_parameters())
+    assert all(p.ndim > 1 for group in groups if group["weight_decay"] for p in group["params"])
+
+
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"lr": 0.0}, {"encoder_lr": -1.0}])
+def test_settings_that_make_no_sense_are_refused(wrong):
+    with pytest.raises(AVFFError, match=next(iter(wrong))):
+        TrainSettings(**wrong)
+
+
+def test_no_clips_to_train_on_is_said(mini):
+    with pytest.raises(AVFFError, match="no clips"):
+        WindowBatches([], mini.spec, 4, 0)
