@@ -132,9 +132,6 @@ class ModelInputs:
     frames: Float[Tensor, "b t 3 h w"]
     audio: Float[Tensor, "b ..."]
 
-    def to(self, device) -> ModelInputs:
-        return ModelInputs(self.frames.to(device), self.audio.to(device))
-
 
 @dataclass(frozen=True, eq=False)
 class Features:

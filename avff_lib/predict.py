@@ -146,14 +146,14 @@ def _judge_file(path: Path | str, model: Detector) -> tuple[tuple[Window, ...], 
     found: list[Window] = []
     judged: list[Judged] = []
     warnings: dict[str, None] = {}  # a set that keeps its order
-    for chunk in iter_clips(
-        path, spec.duration + CHUNK_HOPS * HOP, (CHUNK_HOPS + 1) * HOP, sample_rate=spec.sample_rate
-    ):
-        if chunk.duration < spec.duration:
-            raise MediaError(
-                f"{path} lasts {chunk.duration:.2f} s; the model judges windows of {spec.duration:g} s, "
-                "so give it a longer one"
-            )
+    chunks = iter_clips(
+        path,
+        spec.duration + CHUNK_HOPS * HOP,
+        (CHUNK_HOPS + 1) * HOP,
+        shortest=spec.duration,
+        sample_rate=spec.sample_rate,
+    )
+    for chunk in chunks:
         warnings.update(dict.fromkeys(chunk.warnings))
         face = speaker_face(track_faces(chunk))
         faces = None if face is None else crop_face(chunk, face, spec.image_size)

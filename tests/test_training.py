@@ -109,8 +109,9 @@ def test_a_batch_depends_on_seed_and_step_alone_and_is_balanced(mini, examples):
     assert batches(7)[1].sum() == 3
 
 
-def test_training_lowers_the_loss_of_both_stages(mini, examples, tmp_path):
-    settings = TrainSettings(steps=25, batch_size=8, lr=2e-3, encoder_lr=2e-3)
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_training_lowers_the_loss_of_both_stages(mini, examples, tmp_path, precision):
+    settings = TrainSettings(steps=25, batch_size=8, lr=2e-3, encoder_lr=2e-3, precision=precision)
     genuine = [example for example in examples if example.row.label == 0]
     for name, objective, clips in (("one", stage_one, genuine), ("two", stage_two, examples)):
         history = fit(mini, objective, WindowBatches(clips, mini.spec, 8, 0), settings, tmp_path / name)

@@ -26,14 +26,16 @@ HISTORY_NAME = "history.json"
 
 
 class Task(nn.Module):
-    """Model and objective as one module, so that Fabric sees one forward call a step."""
+    """Model and objective as one module, so that Fabric sees one forward call, on plain tensors, a step."""
 
     def __init__(self, model: Detector, objective: Objective) -> None:
         super().__init__()
         self.model, self.objective = model, objective
 
-    def forward(self, inputs: ModelInputs, labels: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        return self.objective(self.model, inputs, labels, generator)
+    def forward(
+        self, frames: Tensor, audio: Tensor, labels: Tensor, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        return self.objective(self.model, ModelInputs(frames, audio), labels, generator)
 
 
 def fit(
@@ -78,7 +80,8 @@ def fit(
         torch.manual_seed(_step_seed(settings.seed, step))
         inputs, labels = batches(step)
         generator = torch.Generator().manual_seed(_step_seed(settings.seed, step))
-        logged = task(inputs.to(fabric.device), labels.to(fabric.device), generator)
+        frames, audio, labels = fabric.to_device((inputs.frames, inputs.audio, labels))
+        logged = task(frames, audio, labels, generator)
         if not torch.isfinite(logged["loss"]):
             raise AVFFError(
                 f"the loss is {logged['loss'].item()} at step {step}; lower the learning rate "

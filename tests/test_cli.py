@@ -1,0 +1,184 @@
+"""The command line end to end on a small corpus, and what it says to bad input."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from avff_lib import cli, predict
+from avff_lib.clip import Clip, MediaError
+from avff_lib.data.manifest import Row, read_manifest, write_manifest
+from avff_lib.media.encode import write_clip
+from avff_lib.models import AVFF
+
+SMALL_RUN = ["--steps", "2", "--batch-size", "4"]
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory):
+    out = tmp_path_factory.mktemp("corpus")
+    status = cli.main(
+        ["synth", str(out), "--clips", "12", "--identities", "6", "--seed", "3", "--methods", "other_lips"]
+    )
+    assert status == 0
+    # So few people leave a split without one class; here only the plumbing is looked at.
+    rows = [
+        Row(**{**vars(row), "split": ("train", "val", "test")[position % 3]})
+        for position, row in enumerate(sorted(read_manifest(out / "manifest.csv"), key=lambda row: row.label))
+    ]
+    write_manifest(rows, out / "manifest.csv")
+    return out
+
+
+@pytest.fixture(scope="session")
+def trained(corpus, tmp_path_factory):
+    """A detector that went through both stages by the command line."""
+    first, second = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
+    assert cli.main(["pretrain", "--data", str(corpus), "--out", str(first), *SMALL_RUN]) == 0
+    command = ["train", "--data", str(corpus), "--out", str(second), "--init", str(first), *SMALL_RUN]
+    assert cli.main([*command, "--trained-on", "two steps"]) == 0
+    return second
+
+
+def test_stage_two_starts_from_stage_one_and_says_what_it_saw(trained):
+    model = AVFF.from_pretrained(trained)
+    assert model.config.trained_on == "two steps"
+    untrained = AVFF.tiny().state_dict()
+    # Stage two does not touch the decoder: what stage one taught it was handed over.
+    assert any(
+        not torch.equal(tensor, untrained[name])
+        for name, tensor in model.state_dict().items()
+        if name.startswith("decoder.")
+    )
+
+
+def test_evaluate_reports_every_group(corpus, trained, tmp_path, capsys):
+    out = tmp_path / "r.json"
+    assert cli.main(["evaluate", "--data", str(corpus), "--checkpoint", str(trained), "--out", str(out)]) == 0
+    metrics = json.loads(out.read_text())
+    assert metrics == json.loads(capsys.readouterr().out)
+    assert metrics["counts"]["clips"] == 4
+    assert set(metrics["by_method"]) == {"other_lips"}
+    assert set(metrics["by_category"]) == {"FVRA"}
+    assert 0 <= metrics["auc"] <= 1
+
+
+def test_predict_gives_one_object_a_file_and_status_2_if_any_failed(corpus, trained, tmp_path, capsys):
+    good = read_manifest(corpus / "manifest.csv")[0].path
+    bad = tmp_path / "empty.mp4"
+    bad.touch()
+    assert cli.main(["predict", str(good), str(bad), "--checkpoint", str(trained), "--json"]) == 2
+    first, second = json.loads(capsys.readouterr().out)
+    assert first["error"] is None
+    assert first["label"] == ("fake" if first["prediction"] >= first["threshold"] else "real")
+    assert [(w["start"], w["end"]) for w in first["windows"]] == [
+        (0.0, 1.0), (0.5, 1.5), (1.0, 2.0), (1.5, 2.5), (2.0, 3.0), (2.2, 3.2)
+    ]  # fmt: skip
+    assert first["prediction"] == pytest.approx(np.mean([w["score"] for w in first["windows"]]), abs=1e-6)
+    assert first["model"] == {"family": "AVFF", "trained_on": "two steps"}
+    assert second["prediction"] is None
+    assert str(bad) in second["error"]
+
+    assert cli.main(["predict", str(good), "--checkpoint", str(trained)]) == 0
+    assert "two steps" in capsys.readouterr().out
+
+
+def test_predict_and_evaluate_agree(corpus, trained):
+    from avff_lib.data.loader import load_examples
+    from avff_lib.evaluation.evaluate import score_examples
+
+    model = AVFF.from_pretrained(trained)
+    rows = read_manifest(corpus / "manifest.csv")[:2]
+    scores = score_examples(model, load_examples(rows, model.spec)[0])
+    judged = [predict.predict_file(row.path, model).prediction for row in rows]
+    assert judged == pytest.approx(scores.tolist(), abs=1e-5)
+
+
+def test_process_video_returns_the_documented_dict(corpus, trained):
+    path = read_manifest(corpus / "manifest.csv")[0].path
+    answer = predict.process_video(path, trained)
+    assert 0 < answer["prediction"] < 1
+    assert {key: tuple(answer[key].shape) for key in answer if key != "prediction"} == {
+        "audio_features": (128,), "visual_features": (128,), "fused_features": (128,)
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("what", "said"), [("no face", "face"), ("silence", "sound")])
+def test_nothing_to_judge_is_refused_rather_than_scored(corpus, trained, tmp_path, what, said):
+    from avff_lib.media.decode import read_clip
+
+    clip = read_clip(read_manifest(corpus / "manifest.csv")[0].path)
+    frames = np.zeros_like(clip.frames) if what == "no face" else clip.frames
+    sound = clip.waveform if what == "no face" else np.zeros_like(clip.waveform)
+    path = tmp_path / "nothing.mp4"
+    write_clip(Clip(frames, clip.times, sound, clip.sample_rate, 0.0, clip.duration), path)
+    report = predict.predict_file(path, AVFF.from_pretrained(trained))
+    assert report.prediction is None
+    assert said in report.error
+    with pytest.raises(MediaError, match=said):
+        predict.process_video(path, trained)
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["predict"], "no file was named"),
+        (["predict", "x.mp4", "--checkpoint", "nowhere"], "holds no config.json"),
+        (["evaluate", "--data", "nowhere"], "manifest.csv"),
+        (["pretrain", "--data", "nowhere", "--out", "x"], "manifest.csv"),
+        (["train", "--data", "nowhere", "--out", "x", "--steps", "0"], "steps is 0"),
+        (["audit", "nowhere"], "manifest.csv"),
+        (["synth", "x", "--clips", "0"], "0 clips"),
+    ],
+)
+def test_bad_input_ends_with_one_sentence_and_status_2(command, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(command) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("avff: ")
+    assert said in captured.err
+    assert captured.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_manifest_of_ones_own_needs_only_path_and_label(tmp_path):
+    (tmp_path / "manifest.csv").write_text("path,label\na.mp4,1\nb/c.mp4,0\n")
+    fake, real = read_manifest(tmp_path / "manifest.csv")
+    assert (fake.path, fake.category, fake.method, fake.split) == (
+        tmp_path / "a.mp4",
+        "FVFA",
+        "unknown",
+        "test",
+    )
+    assert (real.category, real.method, real.source) == ("RVRA", "real", "c")
+
+
+def test_a_manifest_comes_back_as_it_was_written(tmp_path):
+    rows = [
+        Row(tmp_path / "x/a.mp4", 1, "FVRA", "swap", "id1", ("id2", "id3"), "val", ((0.5, 1.25), (2.0, 3.0))),
+        Row(tmp_path / "b, c.mp4", 0, "RVRA", "real", "id4"),
+    ]
+    write_manifest(rows, tmp_path / "manifest.csv")
+    assert read_manifest(tmp_path / "manifest.csv") == rows
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "lacks the column"),
+        ("path\na.mp4\n", "lacks the column label"),
+        ("path,label\n", "lists no clips"),
+        ("path,label\na.mp4,fake\n", "line 2: label is 'fake'; expected one of 0, 1"),
+        ("path,label\n../a.mp4,1\n", "leaves the manifest's folder"),
+        ("path,label,split\na.mp4,1,dev\n", "expected one of train, val, test"),
+        ("path,label,fake_segments\na.mp4,1,half\n", "expected start-end"),
+    ],
+)
+def test_a_wrong_manifest_is_refused_with_its_line(tmp_path, text, said):
+    from avff_lib.clip import AVFFError
+
+    (tmp_path / "manifest.csv").write_text(text)
+    with pytest.raises(AVFFError, match=said.replace("(", r"\(")):
+        read_manifest(tmp_path / "manifest.csv")
