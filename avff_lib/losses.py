@@ -18,9 +18,12 @@ def info_nce(audio: Tensor, visual: Tensor, temperature: float) -> Tensor:
         Scalar; log N when nothing is known, 0 when every pair is found. Source: van den Oord et
         al. 2018, equation 4; both directions as in CLIP (Radford et al. 2021).
     """
-    similarity = F.normalize(audio, dim=-1) @ F.normalize(visual, dim=-1).T / temperature  # (N, N)
+    # In bfloat16 two cosines that differ by less than 0.004 are equal, and little would be learned.
+    with torch.autocast(audio.device.type, enabled=False):
+        similarity = F.normalize(audio.float(), dim=-1) @ F.normalize(visual.float(), dim=-1).T  # (N, N)
     target = torch.arange(len(similarity), device=similarity.device)
-    return (F.cross_entropy(similarity, target) + F.cross_entropy(similarity.T, target)) / 2
+    logits = similarity / temperature
+    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
 
 def hidden_mse(predicted: Tensor, target: Tensor, hidden: Tensor) -> Tensor:

@@ -26,8 +26,9 @@ def stage_one(
     """Self-supervised, on genuine clips: what belongs together, and what the hidden frames showed.
 
     Half of the frames are hidden from the fusion; it has to guess them from the sound. The targets
-    are the encoders' own features, cut off from the gradient and normalised, so that the guess
-    cannot be made easy by making the features small.
+    are the encoders' own features, cut off from the gradient and standardised over the batch, so that
+    the guess cannot be made easy by making the features small or all alike: guessing their mean
+    costs 1 for each stream.
 
     Args:
         inputs: genuine windows.
@@ -52,8 +53,11 @@ def stage_one(
             f"the features collapsed (standard deviation {feature_std:.1e}, expected above {COLLAPSED}); "
             "lower the learning rate, or check that the clips differ from each other"
         )
-    audio_slices = to_steps(features.audio, SLICES).flatten(0, 1)  # (B x slices, D)
-    visual_slices = to_steps(features.visual, SLICES).flatten(0, 1)
+    # What stays the same through a clip (who it is, the light, the room) cannot tell its moments apart.
+    audio_slices, visual_slices = (
+        changes(to_steps(stream, SLICES)).flatten(0, 1)  # (B x slices, D)
+        for stream in (features.audio, features.visual)
+    )
     contrast = info_nce(audio_slices, visual_slices, TEMPERATURE)
 
     hidden = (
@@ -61,13 +65,10 @@ def stage_one(
     )  # (B, T)
     seen = features.visual.masked_fill(hidden[..., None], 0.0)
     guessed_audio, guessed_visual = model.decoder(model.fuse(Features(features.audio, seen)))
-    target_audio, target_visual = (
-        F.layer_norm(stream, stream.shape[-1:]).detach() for stream in (audio, features.visual)
-    )
     # The sound was heard throughout, so remembering it is scored everywhere.
     everywhere = torch.ones_like(hidden)
-    reconstruction = hidden_mse(guessed_visual, target_visual, hidden) + hidden_mse(
-        guessed_audio, target_audio, everywhere
+    reconstruction = hidden_mse(guessed_visual, standardised(features.visual), hidden) + hidden_mse(
+        guessed_audio, standardised(audio), everywhere
     )
     return {
         "loss": contrast + reconstruction,
@@ -86,6 +87,17 @@ def stage_two(
     loss = F.binary_cross_entropy_with_logits(logits, labels.float())
     right = ((logits > 0) == labels.bool()).float().mean()
     return {"loss": loss, "accuracy": right.detach()}
+
+
+def changes(sequence: Tensor) -> Tensor:
+    """A sequence ``(B, N, D)`` less its own mean over time."""
+    return sequence - sequence.mean(dim=1, keepdim=True)
+
+
+def standardised(sequence: Tensor) -> Tensor:
+    """``(B, N, D)`` with mean 0 and variance 1 over batch and time, and no gradient."""
+    flat = sequence.detach().float()
+    return (flat - flat.mean(dim=(0, 1))) / (flat.std(dim=(0, 1)) + 1e-6)
 
 
 def to_steps(sequence: Tensor, steps: int) -> Tensor:

@@ -57,7 +57,14 @@ def _encode(clip: Clip, path: Path, crf: int) -> None:
         video.pix_fmt = "yuv420p"
         video.codec_context.thread_count = 1
         video.codec_context.time_base = Fraction(1, TICKS)
-        video.options = {"crf": str(crf), "preset": "veryfast", "g": "25", "sc_threshold": "0"}
+        # x264's macroblock tree gives other bytes from run to run at some widths; without it they repeat.
+        video.options = {
+            "crf": str(crf),
+            "preset": "veryfast",
+            "g": "25",
+            "sc_threshold": "0",
+            "mbtree": "0",
+        }
         audio = container.add_stream("aac", rate=clip.sample_rate, layout="mono")
         audio.bit_rate = AUDIO_BIT_RATE
         # Sound first: the frames that follow interleave with it in the muxer's buffer.

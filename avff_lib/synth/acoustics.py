@@ -1,0 +1,97 @@
+"""What happens to a voice on its way into the file: a room, the forger's vocoder, and a noisy channel."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import scipy.fft
+import torch
+from scipy.signal import fftconvolve
+from torchaudio.functional import griffinlim, melscale_fbanks
+
+from avff_lib.synth.speech import SAMPLE_RATE
+
+
+def room_and_noise(
+    waveform: np.ndarray, rng: np.random.Generator, *, snr_db: float, reverberation: float
+) -> np.ndarray:
+    """Put a dry voice into a room: echoes, then coloured noise.
+
+    Args:
+        waveform: ``(S,)`` float32.
+        snr_db: power of the speech over that of the noise.
+        reverberation: seconds until the echoes have fallen by 60 dB.
+
+    Returns:
+        ``(S,)`` float32, as long and as late as the dry voice.
+    """
+    tail = np.arange(int(reverberation * SAMPLE_RATE)) / SAMPLE_RATE
+    echoes = rng.standard_normal(len(tail)) * 10 ** (-3 * tail / reverberation)
+    echoes[: int(0.003 * SAMPLE_RATE)] = 0  # nothing is nearer than half a metre
+    echoes *= rng.uniform(0.3, 0.7) / np.sqrt(np.sum(echoes**2))
+    echoes[0] = 1
+    wet = fftconvolve(waveform, echoes)[: len(waveform)]
+
+    colour = rng.uniform(0, 1)  # 0 is white, 1 is close to pink
+    spectrum = scipy.fft.rfft(rng.standard_normal(len(waveform)))
+    noise = scipy.fft.irfft(spectrum / (1 + np.arange(len(spectrum))) ** (colour / 2), len(waveform))
+    noise *= np.sqrt(np.mean(wet**2) / np.mean(noise**2)) * 10 ** (-snr_db / 20)
+    return (wet + noise).astype(np.float32)
+
+
+def channel(waveform: np.ndarray, rng: np.random.Generator, *, snr_db: float, level: float) -> np.ndarray:
+    """What a finished recording, genuine or forged, meets before it is published: hiss, and one loudness.
+
+    Args:
+        waveform: ``(S,)`` float32.
+        snr_db: power of the recording over that of the hiss.
+        level: RMS of the result.
+
+    Returns:
+        ``(S,)`` float32 in [-1, 1].
+    """
+    waveform = waveform / np.sqrt(np.mean(waveform**2))
+    waveform = waveform + 10 ** (-snr_db / 20) * rng.standard_normal(len(waveform), dtype=np.float32)
+    return np.clip(waveform * (level / np.sqrt(np.mean(waveform**2))), -1, 1).astype(np.float32)
+
+
+def vocode(waveform: np.ndarray, seed: int, *, n_mels: int = 64, iterations: int = 16) -> np.ndarray:
+    """Re-synthesise a finished recording from its mel spectrogram, as a neural voice is.
+
+    The mel bands are widened back to a linear spectrum by the pseudo-inverse of the filters, and the
+    phases guessed by Griffin and Lim (1984, doi:10.1109/TASSP.1984.1164317). What is lost on the way,
+    fine harmonics and true phases, is the forgery's trace.
+
+    Args:
+        waveform: ``(S,)`` float32 at `SAMPLE_RATE`.
+        seed: of the phases that Griffin–Lim starts from.
+        n_mels: fewer bands lose more.
+        iterations: of Griffin–Lim; fewer leave more of a rattle.
+
+    Returns:
+        ``(S,)`` float32, at the level of the input.
+    """
+    n_fft, hop = 512, 128
+    window = torch.hann_window(n_fft)
+    spectrum = torch.stft(torch.from_numpy(waveform), n_fft, hop, window=window, return_complex=True)
+    filters, inverse = _mel_filters(n_fft, n_mels)
+    power = (inverse @ (filters @ spectrum.abs().square())).clamp_min(0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        result = griffinlim(
+            *(power, window, n_fft, hop, n_fft),
+            power=2.0,
+            n_iter=iterations,
+            momentum=0.99,
+            length=len(waveform),
+            rand_init=True,
+        ).numpy()
+    return result * np.sqrt(np.mean(waveform**2) / (np.mean(result**2) + 1e-12))
+
+
+@functools.cache
+def _mel_filters(n_fft: int, n_mels: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mel filters ``(n_mels, bins)`` and their pseudo-inverse ``(bins, n_mels)``."""
+    filters = melscale_fbanks(n_fft // 2 + 1, 0.0, SAMPLE_RATE / 2, n_mels, SAMPLE_RATE).T.contiguous()
+    return filters, torch.linalg.pinv(filters)

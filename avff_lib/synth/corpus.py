@@ -1,0 +1,236 @@
+"""The embedded corpus: plan the clips, make them in parallel, write MP4 files and a manifest."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import signal
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from threadpoolctl import threadpool_limits
+from tqdm import tqdm
+
+from avff_lib.clip import AVFFError
+from avff_lib.data.manifest import SPLITS, Row, write_manifest
+from avff_lib.media.encode import write_clip
+from avff_lib.synth.forgeries import FAKES, METHODS, get_level
+from avff_lib.synth.recording import DURATION, ClipPlan, make_clip, stream
+
+GENUINE_SHARE = 0.4
+PARTIAL_SHARE = 0.35  # of the forgeries whose method can be partial
+FORMAT = 1  # raise it when the same settings give other clips
+
+
+def plan_corpus(
+    clips: int, identities: int, seed: int = 0, level: str = "medium", methods: Iterable[str] = FAKES
+) -> list[ClipPlan]:
+    """Decide who says what in each clip, and how it is forged. Nothing is made yet.
+
+    Two in five clips are genuine; the methods share the rest evenly. People, and with them voices and
+    backgrounds, belong to one split only (70/10/20 %), as sources and as donors; so do words.
+
+    Args:
+        clips: number of clips, at least 1.
+        identities: number of people, at least 6.
+        seed: the same seed gives the same corpus.
+        level: a key of `LEVELS`.
+        methods: of forgery, keys of `METHODS`; with none all clips are genuine.
+
+    Raises:
+        AVFFError: a number is too small, or a name is not known.
+    """
+    if clips < 1 or identities < 6:
+        raise AVFFError(f"{clips} clips of {identities} people cannot be planned; ask for at least 1 of 6")
+    if seed < 0:
+        raise AVFFError(f"the seed is {seed}; it must be 0 or more")
+    methods = _in_order(methods)
+    crf = get_level(level).crf
+    rng = stream(seed, "plan")
+
+    people = _split_people(identities)
+    split_of = {person: split for split, members in people.items() for person in members}
+    # Each person is recorded equally often, as far as the number of clips allows.
+    sources = np.concatenate([rng.permutation(identities) for _ in range(-(-clips // identities))])[:clips]
+    todo = {
+        split: iter(_deal_methods(sum(split_of[person] == split for person in sources), methods, rng))
+        for split in SPLITS
+    }
+    plans = []
+    for index, source in enumerate(sources.tolist()):
+        split = split_of[source]
+        name = next(todo[split])
+        method = METHODS[name]
+        others = [person for person in people[split] if person != source]
+        plans.append(
+            ClipPlan(
+                path=f"{method.category}/{name}/{index:05d}.mp4",
+                split=split,
+                method=name,
+                level=level,
+                source=source,
+                donor=int(rng.choice(others)) if method.needs_donor else None,
+                segment=_draw_segment(rng, method.partial) if name != "real" else None,
+                crf=int(rng.integers(crf[0], crf[1] + 1)),
+                corpus_seed=seed,
+                seed=int(np.random.SeedSequence(seed, spawn_key=(index,)).generate_state(1, np.uint64)[0]),
+            )
+        )
+    return plans
+
+
+def _in_order(methods: Iterable[str]) -> tuple[str, ...]:
+    """The methods in the table's order, each once, so that the order they are named in does not matter."""
+    methods = set(methods)
+    for unknown in sorted(methods - set(FAKES)):
+        raise AVFFError(f"the method {unknown!r} does not exist; choose from {', '.join(FAKES)}")
+    return tuple(name for name in FAKES if name in methods)
+
+
+def _split_people(identities: int) -> dict[str, range]:
+    """Numbers of the people of each split, at least two in each, so that there is always a donor."""
+    val, test = max(2, round(0.1 * identities)), max(2, round(0.2 * identities))
+    train = identities - val - test
+    return {
+        "train": range(train),
+        "val": range(train, train + val),
+        "test": range(train + val, identities),
+    }
+
+
+def _deal_methods(count: int, methods: tuple[str, ...], rng: np.random.Generator) -> list[str]:
+    """``count`` names of methods in random order: the genuine share, and the fakes evenly."""
+    genuine = round(GENUINE_SHARE * count) if methods else count
+    fakes = [str(name) for name in rng.permutation(methods)]
+    dealt = ["real"] * genuine + [fakes[i % len(fakes)] for i in range(count - genuine)]
+    return [dealt[i] for i in rng.permutation(count)]
+
+
+def _draw_segment(rng: np.random.Generator, partial: bool) -> tuple[float, float]:
+    """The forged part of a clip: all of it, or one to two seconds that begin and end with a frame."""
+    if not partial or rng.random() >= PARTIAL_SHARE:
+        return (0.0, DURATION)
+    length = round(rng.uniform(1.0, 2.0) * 25) / 25
+    start = round(rng.uniform(0.0, DURATION - length) * 25) / 25
+    return (start, round(start + length, 3))
+
+
+def write_corpus(
+    out: str | Path,
+    *,
+    clips: int,
+    identities: int,
+    seed: int = 0,
+    level: str = "medium",
+    methods: Iterable[str] = FAKES,
+    workers: int | None = None,
+) -> Path:
+    """Write a corpus as MP4 files and a ``manifest.csv``.
+
+    It can be interrupted: run again with the same settings, it keeps the files that are there. The
+    manifest is written last, so that a folder with a manifest is complete. Worker processes are
+    spawned, so a script that calls this must do it under ``if __name__ == "__main__":``.
+
+    Args:
+        out: folder, made if need be.
+        clips, identities, seed, level, methods: see `plan_corpus`.
+        workers: processes; as many as there are processors by default. The files do not depend on it.
+
+    Returns:
+        Path of the manifest.
+
+    Raises:
+        AVFFError: a setting is wrong, the folder holds something else, or a worker died.
+    """
+    methods = _in_order(methods)
+    plans = plan_corpus(clips, identities, seed, level, methods)
+    out = Path(out)
+    settings = {
+        "format": FORMAT,
+        "clips": clips,
+        "identities": identities,
+        "seed": seed,
+        "level": level,
+        "methods": list(methods),
+    }
+    _claim(out, settings)
+    missing = [plan for plan in plans if not (out / plan.path).is_file()]
+    for folder in {(out / plan.path).parent for plan in missing}:
+        folder.mkdir(parents=True, exist_ok=True)
+    if missing:
+        _make(missing, out, workers or os.cpu_count() or 1, done=len(plans) - len(missing))
+    manifest = out / "manifest.csv"
+    write_manifest((_row(plan, out) for plan in plans), manifest)
+    return manifest
+
+
+def _claim(out: Path, settings: dict) -> None:
+    """Note the settings in the folder, or make sure that they are those it was begun with."""
+    note = out / "corpus.json"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if note.is_file():
+            found = json.loads(note.read_text())
+            if found != settings:
+                differs = sorted(key for key in settings if found.get(key) != settings[key])
+                raise AVFFError(
+                    f"{out} holds a corpus with another setting of {', '.join(differs)}; "
+                    "choose another folder, or delete this one"
+                )
+        elif any(out.iterdir()):
+            raise AVFFError(f"{out} is not empty and holds no corpus; choose another folder")
+        else:
+            partial = note.with_name("corpus.json.partial")
+            partial.write_text(json.dumps(settings, indent=2) + "\n")
+            os.replace(partial, note)
+    except OSError as error:
+        raise AVFFError(f"{out} cannot be used ({error.strerror}); choose a folder to write in") from None
+    except (json.JSONDecodeError, AttributeError):
+        raise AVFFError(f"{note} is damaged; delete the folder and make the corpus anew") from None
+
+
+def _make(plans: list[ClipPlan], out: Path, workers: int, done: int) -> None:
+    """Make the clips of ``plans`` in ``workers`` processes."""
+    # Always in processes of their own, even if it is one: threads of the libraries could change the
+    # last bits of a sum, and these workers have none.
+    context = get_context("spawn")
+    try:
+        with ProcessPoolExecutor(min(workers, len(plans)), context, initializer=_start_worker) as pool:
+            results = pool.map(functools.partial(_write, out), plans)
+            for _ in tqdm(results, desc=f"{out}", initial=done, total=done + len(plans), unit="clip"):
+                pass
+    except BrokenProcessPool:
+        raise AVFFError(
+            "a worker died, often for lack of memory; run again with fewer workers, finished clips are kept"
+        ) from None
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and stops the pool
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    threadpool_limits(1)
+
+
+def _write(out: Path, plan: ClipPlan) -> None:
+    write_clip(make_clip(plan), out / plan.path, crf=plan.crf)
+
+
+def _row(plan: ClipPlan, out: Path) -> Row:
+    return Row(
+        path=out / plan.path,
+        label=int(plan.method != "real"),
+        category=METHODS[plan.method].category,
+        method=plan.method,
+        source=f"id{plan.source:05d}",
+        targets=(f"id{plan.donor:05d}",) if plan.donor is not None else (),
+        split=plan.split,
+        fake_segments=(plan.segment,) if plan.segment else (),
+    )
