@@ -20,7 +20,7 @@ MINI = {
     "heads": 4,
     "image_size": 32,
     "audio": {**TINY_AUDIO, "hidden_size": 32, "intermediate_size": 32, "conv_dim": [16] * 7},
-    "visual": {**TINY_VISUAL, "img_size": 32, "patch_size": 16, "embed_dim": 32, "depth": 1},
+    "visual": {**TINY_VISUAL, "img_size": 32, "embed_dim": 32, "depth": 1},
 }
 
 

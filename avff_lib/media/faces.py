@@ -18,7 +18,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from avff_lib.clip import AVFFError, Clip
 
-LONG_SIDE = 320  # pixels; frames are brought to it, larger or smaller, before detection
+LONG_SIDE = (160, 320)  # pixels; frames outside this range are brought into it before detection
 THRESHOLD = 0.5  # least confidence of a detection
 SAME_FACE = 0.3  # least overlap (IoU) of a face with itself, a few frames later
 MARGIN = 1.3  # side of the crop / longer side of the box; the box ends close to chin and forehead
@@ -102,7 +102,7 @@ def detect_faces(image: np.ndarray) -> np.ndarray:
     A row is left, top, right, bottom in pixels and the confidence, the surest first.
     """
     height, width = image.shape[:2]
-    scale = LONG_SIDE / max(height, width)
+    scale = float(np.clip(max(height, width), *LONG_SIDE)) / max(height, width)
     # The network halves the picture five times. Padding below and to the right keeps its proportions.
     rows, columns = (int(np.ceil(side * scale / 32)) * 32 for side in (height, width))
     resized = cv2.resize(image, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA)

@@ -5,24 +5,17 @@ from __future__ import annotations
 import functools
 import json
 import os
-import signal
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
 from pathlib import Path
 
-import cv2
 import numpy as np
-import torch
-from threadpoolctl import threadpool_limits
-from tqdm import tqdm
 
 from avff_lib.clip import AVFFError
 from avff_lib.data.manifest import SPLITS, Row, write_manifest
 from avff_lib.media.encode import write_clip
 from avff_lib.synth.forgeries import FAKES, METHODS, get_level
 from avff_lib.synth.recording import DURATION, ClipPlan, make_clip, stream
+from avff_lib.workers import map_in_processes
 
 GENUINE_SHARE = 0.4
 PARTIAL_SHARE = 0.35  # of the forgeries whose method can be partial
@@ -200,23 +193,11 @@ def _make(plans: list[ClipPlan], out: Path, workers: int, done: int) -> None:
     """Make the clips of ``plans`` in ``workers`` processes."""
     # Always in processes of their own, even if it is one: threads of the libraries could change the
     # last bits of a sum, and these workers have none.
-    context = get_context("spawn")
-    try:
-        with ProcessPoolExecutor(min(workers, len(plans)), context, initializer=_start_worker) as pool:
-            results = pool.map(functools.partial(_write, out), plans)
-            for _ in tqdm(results, desc=f"{out}", initial=done, total=done + len(plans), unit="clip"):
-                pass
-    except BrokenProcessPool:
-        raise AVFFError(
-            "a worker died, often for lack of memory; run again with fewer workers, finished clips are kept"
-        ) from None
-
-
-def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and stops the pool
-    cv2.setNumThreads(1)
-    torch.set_num_threads(1)
-    threadpool_limits(1)
+    written = map_in_processes(
+        functools.partial(_write, out), plans, min(workers, len(plans)), description=str(out), done=done
+    )
+    for _ in written:
+        pass
 
 
 def _write(out: Path, plan: ClipPlan) -> None:

@@ -79,7 +79,7 @@ class Level:
         mels: bands of the vocoder.
         iterations: of the vocoder's Griffin–Lim.
         quality: of the blended and swapped pictures, 0 to 1.
-        occlusion: probability that a hand passes before the face.
+        occlusion: probability that a microphone passes before the face.
         crf: H.264's constant rate factor; higher is coarser.
     """
 
