@@ -3,7 +3,7 @@
     avff synth data/avff-medium --clips 1600 --identities 160 --seed 2026
     python results/avff_tiny.py data/avff-medium
 
-Stage one runs once; stage two runs with three seeds, and the seed with the best AUC on the validation
+Stage one runs once; stage two runs with three seeds, and the one with the best AUC on the validation
 people is shipped. The test people are scored last and decide nothing. A run that was interrupted goes
 on where it stopped.
 """
@@ -56,6 +56,14 @@ def main(data: tyro.conf.Positional[Path], runs: Path = Path("runs/avff-tiny"), 
         first, stage_one, WindowBatches(genuine, spec, STAGE_ONE.batch_size, 0), STAGE_ONE, runs / "one"
     )
     first.save_pretrained(runs / "one")
+    result = {
+        "command": "python results/avff_tiny.py data/avff-medium",
+        "corpus": json.loads((data / "corpus.json").read_text()),
+        "clips": {name: len(part) for name, part in split.items()},
+        "skipped": len(skipped),
+        "stage_one": {**asdict(STAGE_ONE), "retrieval": history[-1]["retrieval"], "loss": history[-1]["loss"]},
+        "stage_two": asdict(STAGE_TWO),
+    }
 
     records = []
     for seed in SEEDS:
