@@ -1,0 +1,156 @@
+"""The book's figures: functions that draw on an Axes and return it.
+
+Colours are those of Okabe and Ito (https://jfly.uni-koeln.de/color/), which colour-blind readers can tell
+apart; meaning never rests on colour alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from torch import Tensor
+
+REAL = "#0072B2"
+FAKE = "#D55E00"
+NEUTRAL = "#555555"
+
+
+def show_frames(
+    frames: np.ndarray, labels: Sequence[str] | None = None, *, title: str = "", ax: Axes | None = None
+) -> Axes:
+    """Frames side by side, in order.
+
+    Args:
+        frames: ``(T, H, W, 3)`` uint8, or floats in [0, 1].
+        labels: one a frame, written below it, such as its time.
+        title: of the strip.
+        ax: to draw on; a new figure by default.
+    """
+    count, _, width, _ = frames.shape
+    gap = max(1, width // 24)
+    # White in either range: 255 as a byte, 1 as a float.
+    padded = np.pad(
+        frames,
+        ((0, 0), (0, 0), (0, gap), (0, 0)),
+        constant_values=255 if frames.dtype == np.uint8 else 1,
+    )
+    strip = np.concatenate(list(padded), axis=1)[:, :-gap]  # (H, T * (W + gap) - gap, 3)
+    ax = ax or plt.figure(figsize=(7.0, 7.0 * strip.shape[0] / strip.shape[1] + 0.5)).add_subplot()
+    ax.imshow(strip, interpolation="antialiased")  # strips are wide and shown small
+    ax.set_xticks(np.arange(count) * (width + gap) + (width - 1) / 2, labels or [""] * count)
+    ax.set_yticks([])
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    ax.set_title(title)
+    return ax
+
+
+def plot_waveform(
+    waveform: Tensor | np.ndarray,
+    sample_rate: int = 16_000,
+    *,
+    start: float = 0.0,
+    color: str = REAL,
+    title: str = "",
+    ax: Axes | None = None,
+) -> Axes:
+    """A waveform ``(S,)`` over time in seconds, sample 0 at ``start``."""
+    samples = np.asarray(waveform)
+    ax = ax or _new_axes()
+    ax.plot(start + np.arange(len(samples)) / sample_rate, samples, color=color, linewidth=0.6)
+    ax.set(xlabel="time (s)", ylabel="amplitude", title=title)
+    ax.margins(x=0)
+    return ax
+
+
+def plot_mel_spectrogram(
+    log_mel: Tensor | np.ndarray,
+    sample_rate: int = 16_000,
+    hop_length: int = 512,
+    *,
+    start: float = 0.0,
+    decibels: tuple[float, float] | None = None,
+    title: str = "",
+    ax: Axes | None = None,
+) -> Axes:
+    """A log-mel spectrogram as a picture: seconds across, mel bands marked in Hz upwards, dB as colour.
+
+    Args:
+        log_mel: ``(n_mels, N)`` in dB, as `avff_lib.preprocess.log_mel` gives it, HTK mel scale.
+        sample_rate: of the waveform, in Hz.
+        hop_length: samples from one column to the next.
+        start: time of column 0, in seconds.
+        decibels: ends of the colour scale; by default the loudest point and 80 dB below it.
+        title: of the figure.
+        ax: to draw on; a new figure by default.
+    """
+    image = np.asarray(log_mel)
+    bands, columns = image.shape
+    hop = hop_length / sample_rate
+    low, high = decibels or (image.max() - 80, image.max())
+    ax = ax or _new_axes()
+    picture = ax.imshow(
+        image,
+        origin="lower",
+        aspect="auto",
+        vmin=low,
+        vmax=high,
+        # A column is centred on its time, a row on its number.
+        extent=(start - hop / 2, start + (columns - 0.5) * hop, -0.5, bands - 0.5),
+    )
+    ax.set_xlim(start, start + (columns - 1) * hop)
+    marks = np.array([250, 500, 1000, 2000, 4000, 8000, 16_000])
+    rows = hz_to_mel(marks) / hz_to_mel(sample_rate / 2) * (bands + 1) - 1  # filter k peaks at (k + 1) steps
+    inside = rows <= bands - 0.5
+    ax.set_yticks(rows[inside], [f"{hz:g}" for hz in marks[inside]])
+    ax.set(xlabel="time (s)", ylabel="frequency (Hz, mel scale)", title=title)
+    ax.figure.colorbar(picture, ax=ax, label="power (dB)", pad=0.01)
+    return ax
+
+
+def hz_to_mel(hz: np.ndarray | float) -> np.ndarray | float:
+    """Frequency in Hz -> mel, HTK formula (O'Shaughnessy, 1987)."""
+    return 2595 * np.log10(1 + np.asarray(hz) / 700)
+
+
+def plot_timeline(
+    windows: Sequence[tuple[float, float]],
+    scores: Sequence[float | None],
+    threshold: float,
+    fake_segments: Iterable[tuple[float, float]] = (),
+    *,
+    title: str = "",
+    ax: Axes | None = None,
+) -> Axes:
+    """Scores of a file's windows over its time, the threshold, and the parts known to be forged.
+
+    Args:
+        windows: (start, end) of each window in seconds.
+        scores: probability of fake of each, ``None`` where it could not be judged.
+        threshold: from it upwards a window counts as fake.
+        fake_segments: (start, end) in seconds of the forged parts, if they are known.
+        title: of the figure.
+        ax: to draw on; a new figure by default.
+    """
+    ax = ax or _new_axes()
+    for begin, end in fake_segments:
+        ax.axvspan(begin, end, color=FAKE, alpha=0.12, hatch="//", linewidth=0, label="forged part")
+    for (begin, end), score in zip(windows, scores, strict=True):
+        if score is None:
+            ax.plot([begin, end], [0, 0], color=NEUTRAL, linestyle=":", label="not judged")
+            continue
+        kind, color, mark = ("fake", FAKE, "s") if score >= threshold else ("real", REAL, "o")
+        ax.plot([begin, end], [score, score], color=color, linewidth=2, solid_capstyle="round")
+        ax.plot((begin + end) / 2, score, mark, color=color, linestyle="none", label=f"window judged {kind}")
+    ax.axhline(threshold, color=NEUTRAL, linestyle="--", linewidth=1, label=f"threshold {threshold:.2f}")
+    ax.set(xlabel="time (s)", ylabel="probability of fake", ylim=(-0.05, 1.05), title=title)
+    handles = dict(zip(*ax.get_legend_handles_labels()[::-1], strict=True))  # one entry a kind
+    ax.legend(handles.values(), handles.keys(), loc="center left", bbox_to_anchor=(1, 0.5))
+    return ax
+
+
+def _new_axes() -> Axes:
+    return plt.subplots()[1]

@@ -1,0 +1,68 @@
+"""Waveform -> the standardised waveform or the log-mel spectrogram that an audio encoder wants."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torchaudio.transforms import AmplitudeToDB, MelSpectrogram
+
+from avff_lib.clip import MelSpec
+
+
+def standardise(waveform: Float[Tensor, " s"]) -> Float[Tensor, " s"]:
+    """Shift and scale to zero mean and unit variance, as wav2vec2-base was trained.
+
+    Equal to ``Wav2Vec2FeatureExtractor(do_normalize=True)``, its 1e-7 under the root included, so that
+    silence and any other constant become zeros instead of NaN.
+
+    Args:
+        waveform: ``(S,)`` float32, any scale.
+
+    Returns:
+        ``(S,)`` float32.
+    """
+    wide = waveform.double()
+    return ((wide - wide.mean()) / torch.sqrt(wide.var(unbiased=False) + 1e-7)).to(waveform.dtype)
+
+
+def log_mel(
+    waveform: Float[Tensor, " s"], sample_rate: int = 16_000, mel: MelSpec | None = None
+) -> Float[Tensor, "m n"]:
+    """Log-mel power spectrogram in decibels.
+
+    Hann window, power, HTK mel scale from 0 Hz to half the sample rate; 0 dB is a power of 1. Powers
+    below 1e-10 count as 1e-10 (-100 dB), and what lies more than 80 dB below the clip's loudest
+    point is raised to that floor. Column ``k`` is centred on ``k * hop_length / sample_rate`` seconds;
+    the waveform is mirrored at both ends for the columns that reach beyond them.
+
+    Args:
+        waveform: ``(S,)`` float32 in [-1, 1]; one clip at a time, as the 80 dB floor is the clip's own.
+        sample_rate: in Hz.
+        mel: window, hop and number of filters; by default 1024, 512 and 64.
+
+    Returns:
+        ``(n_mels, 1 + S // hop_length)`` float32, in dB.
+
+    Raises:
+        ValueError: ``waveform`` is not one-dimensional, or too short to mirror.
+    """
+    mel = mel or MelSpec()
+    shortest = mel.n_fft // 2 + 1
+    if waveform.ndim != 1 or len(waveform) < shortest:
+        raise ValueError(
+            f"waveform is {tuple(waveform.shape)}; expected one clip (S,) of {shortest} samples or more"
+        )
+    to_mel, to_db = _transforms(sample_rate, mel)
+    return to_db(to_mel(waveform))
+
+
+@cache
+def _transforms(sample_rate: int, mel: MelSpec) -> tuple[MelSpectrogram, AmplitudeToDB]:
+    # The window and the filter bank are worth building once.
+    to_mel = MelSpectrogram(
+        sample_rate=sample_rate, n_fft=mel.n_fft, hop_length=mel.hop_length, n_mels=mel.n_mels
+    )
+    return to_mel, AmplitudeToDB(stype="power", top_db=80.0)

@@ -1,0 +1,149 @@
+"""One window of time -> model inputs: both streams are always cut from the same moment."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from os import PathLike
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from avff_lib.clip import AVFFError, Clip, InputSpec, MelSpec, ModelInputs
+from avff_lib.media.decode import probe, read_clip
+from avff_lib.preprocess.audio import log_mel, standardise
+from avff_lib.preprocess.frames import normalise_frames, resize_frames
+
+
+def prepare(clip: Clip, spec: InputSpec) -> ModelInputs:
+    """Turn the first ``spec.duration`` seconds of a clip into what a model asks for.
+
+    Frames are those shown nearest to ``clip.start + spec.frame_times``; nothing is padded.
+
+    Args:
+        clip: at least ``spec.duration`` long and at ``spec.sample_rate``.
+        spec: the model's own statement of what it wants.
+
+    Returns:
+        A batch of one: frames ``(1, T, 3, H, W)``; audio ``(1, S)`` or ``(1, n_mels, N)``.
+
+    Raises:
+        AVFFError: the clip is too short, has no frame, or has another sample rate.
+    """
+    if clip.sample_rate != spec.sample_rate:
+        raise AVFFError(
+            f"the clip's audio is at {clip.sample_rate} Hz and the model wants {spec.sample_rate}; "
+            f"read it with read_clip(..., sample_rate={spec.sample_rate})"
+        )
+    count = round(spec.duration * spec.sample_rate)
+    if len(clip.waveform) < count or not len(clip.frames):
+        raise AVFFError(
+            f"the clip holds {len(clip.waveform) / clip.sample_rate:.3f} s of sound and {len(clip.frames)} "
+            f"frames; the model wants {spec.duration:g} s of both, so give it a longer window"
+        )
+    chosen = clip.nearest_frames(clip.start + spec.frame_times)  # (T,)
+    pixels = resize_frames(clip.frames[chosen], spec.image_size)  # (T, 3, H, W)
+    waveform = torch.from_numpy(clip.waveform[:count])  # (S,)
+    if spec.audio == "waveform":
+        audio = standardise(waveform)
+    else:
+        audio = log_mel(waveform, spec.sample_rate, spec.mel)  # (n_mels, N)
+    return ModelInputs(normalise_frames(pixels, spec.mean, spec.std)[None], audio[None])
+
+
+def collate(samples: Sequence[ModelInputs]) -> ModelInputs:
+    """Join samples along the batch axis; all must come from the same `InputSpec`."""
+    return ModelInputs(
+        frames=torch.cat([sample.frames for sample in samples]),
+        audio=torch.cat([sample.audio for sample in samples]),
+    )
+
+
+def read_window(
+    video_path: str | PathLike[str],
+    *,
+    start: float | None = None,
+    duration: float = 1.0,
+    sample_rate: int = 16_000,
+) -> Clip:
+    """Read one window of a file; whatever was lost on the way is passed on as a Python warning.
+
+    Args:
+        video_path: the media file.
+        start: the window's beginning in seconds. By default the window lies in the middle of the
+            file: beginnings and ends hold silence, black frames and titles.
+        duration: the window's length in seconds.
+        sample_rate: the rate wanted for the audio, in Hz.
+
+    Raises:
+        MediaError: the file cannot be answered for, or the window reaches outside it (nothing is padded).
+    """
+    if start is None:
+        start = max(0.0, (probe(video_path).duration - duration) / 2)
+    clip = read_clip(video_path, start, duration, sample_rate=sample_rate)
+    for sentence in clip.warnings:
+        warnings.warn(f"{video_path}: {sentence}", stacklevel=3)
+    return clip
+
+
+def extract_frames(
+    video_path: str | PathLike[str],
+    frame_count: int = 16,
+    *,
+    start: float | None = None,
+    duration: float = 1.0,
+    spec: InputSpec | None = None,
+) -> Float[Tensor, "t 3 h w"]:
+    """Frames of one window of a file, evenly spaced in time, ready for an image encoder.
+
+    The whole picture is taken; to look at a face, see `avff_lib.media.faces`. With the same ``start`` and
+    ``duration`` as `extract_audio`, frames and sound show the same moment; both default alike.
+
+    Args:
+        video_path: the media file.
+        frame_count: how many frames.
+        start, duration: the window in seconds; by default one second in the middle of the file.
+        spec: takes the image size, mean and std from here; by default 224 pixels and 0.5, as
+            timm's ``vit_base_patch16_224`` wants (not the ImageNet statistics: ask the model).
+
+    Returns:
+        ``(frame_count, 3, image_size, image_size)`` float32, in [-1, 1] with the default spec.
+
+    Raises:
+        MediaError: the file cannot be answered for, or the window reaches outside it.
+    """
+    spec = replace(spec or InputSpec(), duration=duration, frame_count=frame_count)
+    clip = read_window(video_path, start=start, duration=duration, sample_rate=spec.sample_rate)
+    return prepare(clip, spec).frames[0]
+
+
+def extract_audio(
+    video_path: str | PathLike[str],
+    sample_rate: int = 16_000,
+    duration: float = 1.0,
+    *,
+    start: float | None = None,
+    mel: MelSpec | None = None,
+) -> tuple[Float[Tensor, " s"], Float[Tensor, "m n"]]:
+    """Sound of one window of a file: the waveform, to hear, and its log-mel spectrogram, to see.
+
+    For Wav2Vec2 the waveform still wants `standardise`; `prepare` does that by itself.
+
+    Args:
+        video_path: the media file.
+        sample_rate: the rate wanted, in Hz.
+        duration: the window's length in seconds.
+        start: the window's beginning in seconds; by default the window lies in the middle of the file.
+        mel: settings of the spectrogram; by default 64 mels, n_fft 1024, hop 512.
+
+    Returns:
+        The waveform ``(S,)`` float32 in [-1, 1], and its log-mel ``(n_mels, 1 + S // hop_length)`` in dB.
+
+    Raises:
+        MediaError: the file cannot be answered for, or the window reaches outside it.
+    """
+    clip = read_window(video_path, start=start, duration=duration, sample_rate=sample_rate)
+    waveform = torch.from_numpy(clip.waveform)  # (S,)
+    return waveform, log_mel(waveform, sample_rate, mel)

@@ -1,0 +1,67 @@
+"""Run notebooks from first cell to last and store their outputs: ``python book/run_notebooks.py FILE...``.
+
+What differs from run to run for no reason of the book's (execution times, kernel versions, the way of a
+traceback through installed libraries) is not stored. A notebook is replaced only when it ran to its end.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+CELL_TIMEOUT = 900  # seconds
+KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
+
+
+def run(path: Path) -> float:
+    """Run one notebook and store it; returns the seconds it took."""
+    notebook = nbformat.read(path, as_version=4)
+    notebook.metadata = nbformat.from_dict({"kernelspec": KERNEL, "language_info": {"name": "python"}})
+    client = NotebookClient(
+        notebook,
+        timeout=CELL_TIMEOUT,
+        record_timing=False,
+        resources={"metadata": {"path": str(path.parent)}},
+        extra_arguments=["--log-level=ERROR"],
+    )
+    start = time.monotonic()
+    client.execute()
+    seconds = time.monotonic() - start
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if output.output_type == "error":
+                output.traceback = shorten(output.traceback)
+    # nbclient notes the kernel's own version of Python here.
+    notebook.metadata["language_info"] = {"name": "python"}
+    notebook.metadata["avff"] = {"seconds": round(seconds)}
+    partial = path.with_name(path.name + ".partial")
+    nbformat.write(notebook, partial)
+    os.replace(partial, path)
+    return seconds
+
+
+def shorten(traceback: list[str]) -> list[str]:
+    """A traceback's head, its frame in the notebook and its last line; the way through libraries left out."""
+    return traceback if len(traceback) <= 4 else [*traceback[:3], traceback[-1]]
+
+
+def main(paths: list[str]) -> int:
+    failed = 0
+    for path in map(Path, paths):
+        print(f"{path} ...", end=" ", flush=True)
+        try:
+            print(f"{run(path):.0f} s")
+        except CellExecutionError as error:
+            failed += 1
+            print(f"failed, left as it was:\n{error}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

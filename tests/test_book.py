@@ -1,0 +1,190 @@
+"""What must hold for the book's sources; nothing is built or run here but one tiny notebook."""
+
+import base64
+import io
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import nbformat
+import numpy as np
+import pytest
+import torch
+import yaml
+
+import avff_lib
+from avff_lib.clip import Clip
+from avff_lib.notebook import setup, show_clips
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted(ROOT.glob("notebooks/*.ipynb"))
+SECTIONS = ("At a glance", "Set-up", "Quiz", "Exercises", "Summary")
+FORBIDDEN = {
+    "a download": r"https?://|urlopen|requests\.get|hf_hub_download",
+    "an installation": r"^\s*[%!]\s*(pip|uv|conda|apt)",
+    "an absolute path": r"""["'](/|~/|[A-Z]:\\)\w""",
+}
+
+chapters = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def cells(path: Path, kind: str) -> list:
+    return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == kind]
+
+
+def tags(cell) -> list[str]:
+    return cell.metadata.get("tags", [])
+
+
+def text_of(path: Path) -> str:
+    return "\n".join(cell.source for cell in cells(path, "markdown"))
+
+
+def test_every_page_stands_in_the_table_of_contents():
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    listed = {toc["root"]} | {entry["file"] for part in toc["parts"] for entry in part["chapters"]}
+    pages = [path.relative_to(ROOT).with_suffix("").as_posix() for path in ROOT.glob("book/*.md")]
+    pages += [f"notebooks/{path.stem}" for path in NOTEBOOKS]
+    assert listed == set(pages)
+
+
+@chapters
+def test_cells_ran_in_order_and_only_tagged_ones_failed(path):
+    code = cells(path, "code")
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    for cell in code:
+        failed = any(output.output_type == "error" for output in cell.outputs)
+        assert failed == ("raises-exception" in tags(cell)), cell.source
+        assert "nbval-skip" not in tags(cell), "a cell that is never run proves nothing"
+
+
+@chapters
+def test_chapter_follows_the_template(path):
+    text = text_of(path)
+    headings = re.findall(r"^(?:## |:::+\{admonition\} )(.+)$", text, re.MULTILINE)
+    assert [section for section in SECTIONS if section not in headings] == []
+    assert headings[0] == SECTIONS[0]
+    assert "{pipeline}" in text
+    exercises = re.findall(r"\{exercise-start\}.*?:label: (\S+)", text, re.DOTALL)
+    solved = re.findall(r"\{solution-start\} (\S+)", text)
+    assert exercises
+    assert sorted(exercises) == sorted(solved)
+
+
+@chapters
+def test_every_figure_says_in_words_what_it_shows(path):
+    for cell in cells(path, "code"):
+        if any("image/png" in output.get("data", {}) for output in cell.outputs):
+            alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")
+            assert len(alt.split()) >= 5, f"no alt text:\n{cell.source}"
+    for alt in re.findall(r"!\[(.*?)\]\(", text_of(path)):
+        assert len(alt.split()) >= 5
+
+
+@chapters
+def test_code_stays_on_this_machine_and_in_this_folder(path):
+    for cell in cells(path, "code"):
+        for what, pattern in FORBIDDEN.items():
+            assert not re.search(pattern, cell.source, re.MULTILINE), f"{what}:\n{cell.source}"
+
+
+@chapters
+def test_stored_notebook_holds_nothing_of_the_machine_that_ran_it(path):
+    notebook = nbformat.read(path, as_version=4)
+    assert notebook.metadata.language_info == {"name": "python"}
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert notebook.metadata.avff.seconds >= 0
+    assert not any("execution" in cell.metadata for cell in notebook.cells)
+    stored = json.dumps([cell.outputs for cell in notebook.cells if cell.cell_type == "code"])
+    assert str(ROOT) not in stored
+    assert str(Path.home()) + "/" not in stored
+    assert sys.prefix not in stored
+
+
+def test_api_page_lists_every_public_module():
+    listed = re.findall(r"automodule:: (\S+)", (ROOT / "book/api.md").read_text())
+    modules = [
+        path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".")
+        for path in ROOT.glob("avff_lib/**/*.py")
+        if not path.name.startswith("_")
+    ]
+    assert sorted(listed) == sorted(modules)
+
+
+def test_lock_pins_everything_and_names_no_host():
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    pins = [line for line in lines if line and not line.lstrip().startswith("#")]
+    assert [line for line in pins if not re.match(r"[\w.-]+(\[[\w,]+\])?==[\w.+!]+( ; .+)?$", line)] == []
+    assert [line for line in lines if "//" in line or "index" in line.split("#")[0]] == []
+    pinned = {line.split("==")[0].split("[")[0] for line in pins}
+    wanted = [re.split(r"[=<>;\[ ]", line)[0] for line in (ROOT / "requirements.in").read_text().splitlines()]
+    assert [name for name in wanted if name and name != "#" and name not in pinned] == []
+
+
+def test_documented_commands_exist():
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    for page in ("README.md", "CONTRIBUTING.md", "book/setup.md", "book/status.md"):
+        # In a line of its own or in backticks; "make sure" in a sentence is English.
+        named = re.findall(r"(?:^|`)make ([a-z]+)", (ROOT / page).read_text(), re.MULTILINE)
+        assert named
+        assert set(named) <= set(targets), page
+
+
+def test_citation_and_changelog_name_this_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == avff_lib.__version__
+    assert f"## {avff_lib.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_committed_pipeline_figures_are_the_drawn_ones(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "book/_ext")
+    from pipeline import draw
+
+    for theme in ("light", "dark"):
+        assert (ROOT / f"book/_assets/pipeline-{theme}.svg").read_text() == draw(theme, "wide")
+
+
+def test_setup_repeats_itself():
+    def numbers() -> tuple[float, float]:
+        setup(seed=3)
+        return float(np.random.rand()), float(torch.rand(()))
+
+    threads = torch.get_num_threads()
+    try:
+        assert numbers() == numbers()
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(False)
+
+
+def test_shown_clip_is_a_video_with_sound_and_its_caption_is_text():
+    frames = np.full((10, 32, 32, 3), 128, np.uint8)
+    sound = np.sin(np.arange(6400) / 5).astype(np.float32)
+    clip = Clip(frames, np.arange(10) / 25, sound, 16_000, 0.0, 0.4)
+    page = show_clips({"real <b>": clip, "fake": clip}).data
+    assert 'aria-label="real &lt;b&gt;"' in page
+    videos = re.findall(r"data:video/mp4;base64,([\w+/=]+)", page)
+    assert len(videos) == 2
+    with av.open(io.BytesIO(base64.b64decode(videos[0]))) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 10
+        assert container.streams.audio[0].codec_context.sample_rate == 16_000
+
+
+def test_nbval_catches_a_changed_number_and_lets_addresses_pass(tmp_path):
+    def cell(source: str, stored: str):
+        output = nbformat.v4.new_output("stream", text=stored)
+        return nbformat.v4.new_code_cell(source, execution_count=1, outputs=[output])
+
+    notebook = nbformat.v4.new_notebook(
+        cells=[cell("print(1 + 1)", "2\n"), cell("print(object())", "<object object at 0x7f0123456789>\n"),
+               cell("print(1 + 1)", "3\n")]
+    )  # fmt: skip
+    nbformat.write(notebook, tmp_path / "small.ipynb")
+    shutil.copy(ROOT / "notebooks/conftest.py", tmp_path)
+    command = [sys.executable, "-m", "pytest", "--nbval", "-q", "-p", "no:cacheprovider", str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    assert "1 failed, 2 passed" in result.stdout, result.stdout

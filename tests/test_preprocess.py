@@ -1,0 +1,241 @@
+"""Preprocessing against the field's own code and slow hand-written twins, and both streams in time."""
+
+import warnings
+from dataclasses import replace
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+from timm.data import create_transform, resolve_model_data_config
+from transformers import Wav2Vec2FeatureExtractor
+
+from avff_lib.clip import AVFFError, Clip, InputSpec, MediaError, MelSpec
+from avff_lib.media.encode import write_clip
+from avff_lib.plots import plot_mel_spectrogram, plot_timeline, plot_waveform, show_frames
+from avff_lib.preprocess import (
+    collate,
+    extract_audio,
+    extract_frames,
+    log_mel,
+    normalise_frames,
+    prepare,
+    read_window,
+    resize_frames,
+    standardise,
+)
+
+mpl.use("agg")
+SPEC = InputSpec()
+
+
+def ramp_clip(seconds: float = 3.0, height: int = 48, width: int = 64) -> Clip:
+    """Grey level and loudness both rise with time, so that either tells the time it was taken at."""
+    times = np.arange(round(seconds * 25)) / 25
+    grey = 20 + 200 * times / seconds
+    frames = np.broadcast_to(grey[:, None, None, None], (len(times), height, width, 3)).astype(np.uint8)
+    frames[:, :2] = 255 - frames[:, :2]  # not one flat colour
+    clock = np.arange(round(seconds * 16_000)) / 16_000
+    waveform = 0.8 * clock / seconds * np.sin(2 * np.pi * 440 * clock)
+    return Clip(frames, times, waveform.astype(np.float32), 16_000, 0.0, seconds)
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("media") / "ramp.mp4"
+    write_clip(ramp_clip(), path)
+    return path
+
+
+def noise(samples: int = 16_000) -> torch.Tensor:
+    return 0.1 * torch.randn(samples, generator=torch.Generator().manual_seed(0))
+
+
+def slow_log_mel(waveform: np.ndarray, rate: int, mel: MelSpec) -> np.ndarray:
+    """By hand: mirrored ends, one DFT a column, one triangle a filter (HTK mel), decibels, floor."""
+    n, hop = mel.n_fft, mel.hop_length
+    padded = np.pad(waveform.astype(np.float64), n // 2, mode="reflect")
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n) / n)
+    turns = np.exp(-2j * np.pi * np.outer(np.arange(n // 2 + 1), np.arange(n)) / n)
+    columns = range(1 + len(waveform) // hop)
+    power = np.stack([np.abs(turns @ (window * padded[k * hop : k * hop + n])) ** 2 for k in columns], 1)
+    top = 2595 * np.log10(1 + rate / 2 / 700)
+    corners = 700 * (10 ** (np.linspace(0, top, mel.n_mels + 2) / 2595) - 1)
+    bins = np.arange(n // 2 + 1) * rate / n
+    filters = np.zeros((mel.n_mels, len(bins)))
+    for row, (left, peak, right) in enumerate(zip(corners, corners[1:], corners[2:], strict=False)):
+        rising, falling = (bins - left) / (peak - left), (right - bins) / (right - peak)
+        filters[row] = np.maximum(0, np.minimum(rising, falling))
+    decibels = 10 * np.log10(np.maximum(filters @ power, 1e-10))
+    return np.maximum(decibels, decibels.max() - 80)
+
+
+@pytest.mark.parametrize("mel", [MelSpec(), MelSpec(n_fft=512, hop_length=160, n_mels=40)])
+def test_log_mel_equals_the_sum_written_out(mel):
+    waveform = noise() * torch.linspace(0, 1, 16_000) ** 3
+    found = log_mel(waveform, 16_000, mel)
+    assert found.shape == (mel.n_mels, 1 + 16_000 // mel.hop_length)
+    np.testing.assert_allclose(found.numpy(), slow_log_mel(waveform.numpy(), 16_000, mel), atol=2e-3)
+
+
+def test_log_mel_of_a_tone_peaks_in_its_band_and_at_its_time():
+    waveform = torch.zeros(16_000)
+    clock = torch.arange(4096) / 16_000
+    waveform[8192 : 8192 + 4096] = torch.sin(2 * torch.pi * 1000 * clock)
+    band, column = divmod(int(log_mel(waveform).argmax()), 32)
+    assert column * 512 / 16_000 == pytest.approx(0.64, abs=0.1)
+    peaks = 700 * (10 ** (np.linspace(0, 2840.02, 66)[1:-1] / 2595) - 1)
+    assert band == np.abs(peaks - 1000).argmin()
+
+
+def test_standardise_equals_the_checkpoints_own_extractor():
+    extractor = Wav2Vec2FeatureExtractor(do_normalize=True)
+    for waveform in (noise(), noise() * 1e-4, noise() * 5 + 0.2, torch.zeros(16_000), torch.ones(16_000)):
+        theirs = extractor(waveform.numpy(), sampling_rate=16_000).input_values[0]
+        np.testing.assert_allclose(standardise(waveform).numpy(), theirs, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("level", [0.0, 0.5])
+def test_constant_sound_gives_no_nan(level):
+    clip = replace(ramp_clip(), waveform=np.full(48_000, level, np.float32))
+    for audio in ("waveform", "mel"):
+        assert prepare(clip, replace(SPEC, audio=audio)).audio.isfinite().all()
+
+
+def test_frames_equal_timms_own_transform():
+    """Resize, crop, scale and normalise as the checkpoint's preprocessing does (without its border cut)."""
+    model = timm.create_model("vit_base_patch16_224", pretrained=False, depth=1)
+    config = resolve_model_data_config(model)
+    assert config["mean"] == SPEC.mean
+    assert config["std"] == SPEC.std
+    assert config["input_size"] == (3, SPEC.image_size, SPEC.image_size)
+    theirs = create_transform(**{**config, "crop_pct": 1.0})
+    image = np.random.default_rng(0).integers(0, 256, (300, 420, 3), dtype=np.uint8)
+    mine = normalise_frames(resize_frames(image[None], SPEC.image_size), SPEC.mean, SPEC.std)[0]
+    # Two implementations may round a byte apart: 2/255 on the scale of the output.
+    torch.testing.assert_close(mine, theirs(Image.fromarray(image)), atol=2.1 / 255, rtol=0)
+
+
+def test_resizing_fine_stripes_gives_their_mean_not_moire():
+    stripes = np.zeros((1, 448, 448, 3), np.uint8)
+    stripes[:, :, ::2] = 200
+    small = resize_frames(stripes, 112).float()[..., 8:-8]
+    assert (small - 100).abs().max() <= 2
+
+
+@pytest.mark.parametrize(("height", "width"), [(48, 64), (64, 48), (225, 223), (7, 3), (224, 224)])
+def test_any_size_becomes_the_square_wanted(height, width):
+    frames = np.zeros((2, height, width, 3), np.uint8)
+    frames[:, height // 2, width // 2] = 255
+    small = resize_frames(frames[:, :, ::-1], 224)
+    assert small.shape == (2, 3, 224, 224)
+    assert small.dtype == torch.uint8
+
+
+def test_frames_scaled_already_are_refused():
+    with pytest.raises(TypeError, match="uint8"):
+        normalise_frames(torch.rand(1, 3, 8, 8), SPEC.mean, SPEC.std)
+
+
+def test_prepare_takes_frames_by_time_where_the_rate_varies():
+    clip = ramp_clip(1.0)
+    kept = np.r_[0:5, 9:25]  # four frames are missing
+    varying = replace(clip, frames=clip.frames[kept], times=clip.times[kept])
+    levels = prepare(varying, replace(SPEC, image_size=48)).frames[0, :, 0, 24, 24]
+    shown = ((levels / 2 + 0.5) * 255 - 20) / 200  # the time that each grey level tells
+    gaps = np.abs(shown.numpy() - SPEC.frame_times)
+    assert gaps.max() < 0.085  # half of the hole
+    assert np.delete(gaps, [3, 4, 5]).max() < 0.026  # half a frame, and the byte's rounding
+
+
+def test_prepare_refuses_what_would_need_padding_or_guessing():
+    clip = ramp_clip(1.0)
+    with pytest.raises(AVFFError, match="longer window"):
+        prepare(clip.window(0.2, 0.8), SPEC)
+    with pytest.raises(AVFFError, match="longer window"):
+        prepare(replace(clip, frames=clip.frames[:0], times=clip.times[:0]), SPEC)
+    with pytest.raises(AVFFError, match="8000 Hz"):
+        prepare(replace(clip, sample_rate=8000), SPEC)
+
+
+def test_collate_keeps_samples_apart():
+    clips = [ramp_clip(1.0), ramp_clip(3.0)]
+    for audio in ("waveform", "mel"):
+        spec = replace(SPEC, audio=audio, image_size=32)
+        alone = [prepare(clip, spec) for clip in clips]
+        batch = collate(alone)
+        assert batch.frames.shape == (2, 16, 3, 32, 32)
+        assert batch.audio.shape == ((2, 16_000) if audio == "waveform" else (2, 64, 32))
+        torch.testing.assert_close(batch.audio[1:], alone[1].audio)
+        assert not torch.equal(batch.audio[0], batch.audio[1])
+
+
+def test_the_documented_functions_show_and_hear_the_same_moment(file):
+    def moments(**window):
+        frames = extract_frames(file, **window)
+        waveform, mel = extract_audio(file, **window)
+        assert frames.shape == (16, 3, 224, 224)
+        assert frames.dtype == torch.float32
+        assert frames.abs().max() <= 1
+        assert waveform.shape == (16_000,)
+        assert mel.shape == (64, 32)
+        seen = ((frames.mean() / 2 + 0.5) * 255 - 20) / 200 * 3
+        heard = waveform.square().mean().sqrt() * 2**0.5 / 0.8 * 3
+        return float(seen), float(heard)
+
+    for start in (None, 0.0, 1.7):
+        middle = 1.5 if start is None else start + 0.5
+        # Encoders and colour conversion move grey levels and loudness a little.
+        assert moments(start=start) == pytest.approx((middle, middle), abs=0.12)
+
+
+def test_extract_frames_obeys_its_arguments(file):
+    spec = InputSpec(image_size=32, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    frames = extract_frames(file, 4, duration=2.0, spec=spec)
+    assert frames.shape == (4, 3, 32, 32)
+    assert frames.min() >= 0
+    assert (frames.mean(dim=(1, 2, 3)).diff() > 0).all()
+
+
+def test_a_window_outside_the_file_is_refused_not_padded(file):
+    for window in ({"start": 2.5}, {"start": 7.0}, {"duration": 5.0}):
+        with pytest.raises(MediaError, match="too short"):
+            extract_audio(file, **window)
+
+
+def test_what_was_lost_is_said(tmp_path):
+    path = tmp_path / "late.mp4"
+    clip = ramp_clip()
+    write_clip(replace(clip, waveform=clip.waveform[:16_000]), path)
+    with pytest.warns(UserWarning, match="no sound from 1"):
+        waveform, mel = extract_audio(path, start=0.5)
+    assert waveform.shape == (16_000,)
+    assert mel.isfinite().all()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read_window(path, start=0.0, duration=0.9).duration == 0.9
+
+
+def test_figures_show_the_data():
+    mel = log_mel(noise())
+    ax = plot_mel_spectrogram(mel, start=1.0)
+    image = ax.images[0]
+    np.testing.assert_array_equal(image.get_array(), mel.numpy())
+    assert image.colorbar.ax.get_ylabel() == "power (dB)"
+    assert "time (s)" in ax.get_xlabel()
+    assert ax.get_xlim() == pytest.approx((1.0, 1.992))
+    ticks = {label.get_text(): y for y, label in zip(ax.get_yticks(), ax.get_yticklabels(), strict=True)}
+    tone = torch.sin(2 * torch.pi * 1000 * torch.arange(16_000) / 16_000)
+    assert ticks["1000"] == pytest.approx(float(log_mel(tone)[:, 16].argmax()), abs=0.5)
+
+    assert len(plot_waveform(noise(), start=2.0).lines[0].get_xdata()) == 16_000
+    ax = show_frames(ramp_clip().frames[:4], ["a", "b", "c", "d"])
+    assert ax.images[0].get_array().shape == (48, 4 * 64 + 3 * 2, 3)
+
+    ax = plot_timeline([(0, 1), (0.5, 1.5), (1, 2)], [0.1, None, 0.9], 0.5, [(1.0, 2.0)])
+    legend = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert sorted(legend) == sorted(
+        ["forged part", "window judged real", "window judged fake", "not judged", "threshold 0.50"]
+    )
