@@ -149,8 +149,3 @@ def _replace(path: Path, write) -> None:
     partial = path.with_name(path.name + ".partial")
     write(partial)
     os.replace(partial, path)
-
-
-def seeded(seed: int) -> torch.Generator:
-    """A generator of its own, so that nobody else's draws change ours."""
-    return torch.Generator().manual_seed(seed)

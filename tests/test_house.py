@@ -1,0 +1,48 @@
+"""Imports point one way: from the verdict back towards the media file, never the other way round."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+LIBRARY = Path(__file__).parents[1] / "avff_lib"
+# A module may import from floors below its own.
+FLOORS = (
+    ("clip",),
+    ("losses", "nn", "media", "data.manifest", "workers"),
+    ("preprocess", "models", "synth"),
+    ("data", "objectives", "plots", "notebook"),
+    ("training", "predict"),
+    ("evaluation",),
+    ("cli",),
+)
+
+
+def floor_of(module: str) -> int:
+    """Height of the longest name in `FLOORS` that ``module`` (without ``avff_lib.``) begins with."""
+    parts = module.split(".")
+    for length in range(len(parts), 0, -1):
+        for height, names in enumerate(FLOORS):
+            if ".".join(parts[:length]) in names:
+                return height
+    raise AssertionError(f"{module} has no place in the house; give it one in FLOORS")
+
+
+def imports_of(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    names = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
+    names |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    return {name.removeprefix("avff_lib.") for name in names if name.startswith("avff_lib.")}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in LIBRARY.rglob("*.py") if path.parent != LIBRARY or path.name != "__init__.py"],
+    ids=lambda path: str(path.relative_to(LIBRARY)),
+)
+def test_imports_point_towards_the_media_file(path):
+    module = ".".join(path.relative_to(LIBRARY).with_suffix("").parts)
+    room = module.split(".")[0]
+    for imported in imports_of(path):
+        same_room = imported.split(".")[0] == room and "manifest" not in module
+        assert same_room or floor_of(imported) < floor_of(module), f"{module} imports {imported}"
