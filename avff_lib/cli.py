@@ -232,7 +232,7 @@ def predict(
 
 def _print_report(report) -> None:
     if report.error:
-        print(f"{report.path}: {report.error}", file=sys.stderr)
+        print(report.error, file=sys.stderr)  # it names the file
         return
     judged = sum(window.score is not None for window in report.windows)
     print(

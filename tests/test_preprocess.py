@@ -218,6 +218,11 @@ def test_what_was_lost_is_said(tmp_path):
         assert read_window(path, start=0.0, duration=0.9).duration == 0.9
 
 
+def test_repeated_frames_are_said(file):
+    with pytest.warns(UserWarning, match="shows 5 frames in this window; some of the 16 are repeated"):
+        assert len(extract_frames(file, duration=0.2)) == 16
+
+
 def test_figures_show_the_data():
     mel = log_mel(noise())
     ax = plot_mel_spectrogram(mel, start=1.0)

@@ -99,7 +99,8 @@ def extract_frames(
     """Frames of one window of a file, evenly spaced in time, ready for an image encoder.
 
     The whole picture is taken; to look at a face, see `avff_lib.media.faces`. With the same ``start`` and
-    ``duration`` as `extract_audio`, frames and sound show the same moment; both default alike.
+    ``duration`` as `extract_audio`, frames and sound show the same moment; both default alike. Where the
+    file shows fewer frames than are asked for, the nearest ones are repeated, with a Python warning.
 
     Args:
         video_path: the media file.
@@ -116,6 +117,11 @@ def extract_frames(
     """
     spec = replace(spec or InputSpec(), duration=duration, frame_count=frame_count)
     clip = read_window(video_path, start=start, duration=duration, sample_rate=spec.sample_rate)
+    if len(clip.frames) < frame_count:
+        warnings.warn(
+            f"{video_path} shows {len(clip.frames)} frames in this window; some of the {frame_count} are repeated",
+            stacklevel=2,
+        )
     return prepare(clip, spec).frames[0]
 
 
