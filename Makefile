@@ -10,6 +10,7 @@ UV_PIP = VIRTUAL_ENV="$(CURDIR)/$(VENV)" $(BIN)/uv --quiet pip
 BOOK := $(BIN)/jupyter-book build . --quiet
 
 export HF_HUB_OFFLINE = 1
+export OMP_NUM_THREADS = 1
 
 .DEFAULT_GOAL := help
 .PHONY: help install book test lint unit nbval pages notebooks lock lab serve clean
@@ -48,7 +49,7 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 
 unit: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 tests --ignore tests/test_pages.py
+	$(BIN)/python -m pytest -q -n 2 tests --ignore tests/test_pages.py
 
 nbval: $(STAMP)
 	$(BIN)/python -m pytest -q --nbval -n 2 --dist loadscope notebooks

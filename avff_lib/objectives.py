@@ -12,6 +12,7 @@ from avff_lib.clip import AVFFError, Features, ModelInputs
 from avff_lib.losses import hidden_mse, info_nce
 from avff_lib.models.avff import AVFF
 from avff_lib.models.base import Detector
+from avff_lib.nn.sequences import changes, to_steps
 
 TEMPERATURE = 0.1  # re-implementations use 0.05 to 0.1; the paper's value is not known
 SLICES = 8  # parts of a window that are told apart; means of whole clips teach nothing
@@ -53,7 +54,6 @@ def stage_one(
             f"the features collapsed (standard deviation {feature_std:.1e}, expected above {COLLAPSED}); "
             "lower the learning rate, or check that the clips differ from each other"
         )
-    # What stays the same through a clip (who it is, the light, the room) cannot tell its moments apart.
     audio_slices, visual_slices = (
         changes(to_steps(stream, SLICES)).flatten(0, 1)  # (B x slices, D)
         for stream in (features.audio, features.visual)
@@ -64,7 +64,7 @@ def stage_one(
         torch.rand(features.visual.shape[:2], generator=generator).to(features.visual.device) < 0.5
     )  # (B, T)
     seen = features.visual.masked_fill(hidden[..., None], 0.0)
-    guessed_audio, guessed_visual = model.decoder(model.fuse(Features(features.audio, seen)))
+    guessed_audio, guessed_visual = model.decoder(model.fusion(Features(features.audio, seen)))
     # The sound was heard throughout, so remembering it is scored everywhere.
     everywhere = torch.ones_like(hidden)
     reconstruction = hidden_mse(guessed_visual, standardised(features.visual), hidden) + hidden_mse(
@@ -89,20 +89,10 @@ def stage_two(
     return {"loss": loss, "accuracy": right.detach()}
 
 
-def changes(sequence: Tensor) -> Tensor:
-    """A sequence ``(B, N, D)`` less its own mean over time."""
-    return sequence - sequence.mean(dim=1, keepdim=True)
-
-
 def standardised(sequence: Tensor) -> Tensor:
     """``(B, N, D)`` with mean 0 and variance 1 over batch and time, and no gradient."""
     flat = sequence.detach().float()
     return (flat - flat.mean(dim=(0, 1))) / (flat.std(dim=(0, 1)) + 1e-6)
-
-
-def to_steps(sequence: Tensor, steps: int) -> Tensor:
-    """Mean over equal parts of time: ``(B, N, D)`` -> ``(B, steps, D)``."""
-    return F.adaptive_avg_pool1d(sequence.transpose(1, 2), steps).transpose(1, 2)
 
 
 def retrieval_accuracy(audio: Tensor, visual: Tensor) -> Tensor:

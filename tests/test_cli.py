@@ -100,7 +100,7 @@ def test_process_video_returns_the_documented_dict(corpus, trained):
     answer = predict.process_video(path, trained)
     assert 0 < answer["prediction"] < 1
     assert {key: tuple(answer[key].shape) for key in answer if key != "prediction"} == {
-        "audio_features": (128,), "visual_features": (128,), "fused_features": (128,)
+        "audio_features": (128,), "visual_features": (128,), "fused_features": (256,)
     }  # fmt: skip
 
 

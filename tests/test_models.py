@@ -15,7 +15,7 @@ from transformers import Wav2Vec2Config, Wav2Vec2Model
 from avff_lib.clip import AVFFError, Features, ModelInputs
 from avff_lib.models import AVFF, AVFFConfig, Detector
 from avff_lib.models.base import CONFIG_NAME, WEIGHTS_NAME, count_parameters
-from avff_lib.nn.cross_modal import CrossModalFusion
+from avff_lib.nn.cross_modal import CrossModalFusion, agreement
 from avff_lib.nn.positions import time_positions
 from avff_lib.objectives import stage_one, stage_two
 
@@ -33,7 +33,7 @@ def test_shapes_from_window_to_logit(mini, inputs):
     assert features.audio.shape == (4, 49, 32)  # 20 ms a step, the last one cut by the receptive field
     assert features.visual.shape == (4, 16, 32)
     fused = mini.fuse(features)
-    assert fused.shape == (4, 16, 32)
+    assert fused.shape == (4, 16, 64)
     assert mini.head(fused).shape == (4,)
     mini.eval()
     torch.testing.assert_close(mini(inputs), mini.head(mini.fuse(mini.features(inputs))))
@@ -74,8 +74,20 @@ def test_equal_times_have_equal_codes_at_any_rate():
 
 
 def test_different_clips_give_the_classifier_different_inputs(mini, inputs):
-    pooled = mini.classifier.norm(mini.fuse(mini.eval().features(inputs))).mean(dim=1)
-    assert torch.pdist(pooled).min() > 1e-3
+    seen = []
+    mini.classifier.mlp.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    mini.eval()(inputs)
+    assert torch.pdist(seen[0][:, :32]).min() > 1e-3  # what is fused
+    assert torch.pdist(seen[0][:, 32:]).min() > 1e-3  # what agrees
+
+
+def test_agreement_is_high_for_streams_that_change_alike_and_only_then():
+    generator = torch.Generator().manual_seed(0)
+    changing, static = torch.randn(2, 16, 32, generator=generator), 5 * torch.randn(2, 1, 32)
+    alike = agreement(Features(changing, changing + static))  # (2, 16, 32)
+    torch.testing.assert_close(alike.mean(dim=-1), torch.ones(2, 16))
+    shifted = agreement(Features(changing.roll(4, dims=1), changing))
+    assert shifted.mean(dim=-1).abs().mean() < 0.3
 
 
 @pytest.mark.parametrize(

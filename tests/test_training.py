@@ -12,7 +12,8 @@ from avff_lib.clip import AVFFError, Clip, ModelInputs
 from avff_lib.data.loader import Example, WindowBatches, window_label, window_starts
 from avff_lib.data.manifest import Row
 from avff_lib.losses import hidden_mse, info_nce
-from avff_lib.objectives import retrieval_accuracy, stage_one, stage_two, to_steps
+from avff_lib.nn.sequences import changes, to_steps
+from avff_lib.objectives import retrieval_accuracy, stage_one, stage_two
 from avff_lib.training.loop import fit, parameter_groups
 from avff_lib.training.settings import TrainSettings
 
@@ -64,6 +65,7 @@ def test_retrieval_accuracy_of_perfect_and_shuffled_pairs():
 def test_to_steps_is_a_mean_over_equal_parts():
     sequence = torch.arange(8.0).reshape(1, 8, 1)
     assert to_steps(sequence, 4).flatten().tolist() == [0.5, 2.5, 4.5, 6.5]
+    assert changes(sequence).flatten().tolist() == [-3.5, -2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 3.5]
 
 
 def speaking_example(label: int, seed: int, segments=()) -> Example:

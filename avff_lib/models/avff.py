@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from avff_lib.clip import AVFFError, Features, InputSpec, ModelInputs
 from avff_lib.models import encoders
 from avff_lib.models.base import Detector
-from avff_lib.nn.cross_modal import CrossModalFusion
+from avff_lib.nn.cross_modal import CrossModalFusion, agreement
 
 TINY_AUDIO = {
     "hidden_size": 128,
@@ -97,13 +97,15 @@ class Classifier(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(dim)
         self.mlp = nn.Sequential(
-            nn.Dropout(dropout), nn.Linear(dim, dim), nn.GELU(), nn.Dropout(dropout), nn.Linear(dim, 1)
+            nn.Dropout(dropout), nn.Linear(2 * dim, dim), nn.GELU(), nn.Dropout(dropout), nn.Linear(dim, 1)
         )
 
     def forward(self, fused: Tensor) -> Tensor:
-        """``(B, T, D)`` -> ``(B,)``."""
+        """``(B, T, 2 D)``, as `AVFF.fuse` returns it -> ``(B,)``."""
+        together, agreement = fused.chunk(2, dim=-1)  # (B, T, D) each
         # The norm comes before the mean: a mean over normalised channels would be 0 for every clip.
-        return self.mlp(self.norm(fused).mean(dim=1)).squeeze(-1)
+        pooled = torch.cat([self.norm(together).mean(dim=1), agreement.mean(dim=1)], dim=-1)  # (B, 2 D)
+        return self.mlp(pooled).squeeze(-1)
 
 
 class AVFF(Detector):
@@ -175,7 +177,8 @@ class AVFF(Detector):
         return Features(audio=self.audio_encoder(inputs.audio), visual=self.visual_encoder(inputs.frames))
 
     def fuse(self, features: Features) -> Tensor:
-        return self.fusion(features)
+        """``(B, T, 2 D)``: what a frame and its sound say together, and how far the two change alike."""
+        return torch.cat([self.fusion(features), agreement(features)], dim=-1)
 
     def head(self, fused: Tensor) -> Tensor:
         return self.classifier(fused)

@@ -9,7 +9,6 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -49,7 +48,7 @@ class Detector(nn.Module, ABC):
 
     @abstractmethod
     def fuse(self, features: Features) -> Tensor:
-        """Features -> fused sequence ``(B, T, D)``."""
+        """Features -> fused sequence ``(B, T, D)``, D as the model pleases."""
 
     @abstractmethod
     def head(self, fused: Tensor) -> Tensor:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avff_lib.clip import Features
 from avff_lib.nn.positions import time_positions
+from avff_lib.nn.sequences import changes, to_steps
 
 
 class CrossModalFusion(nn.Module):
@@ -49,3 +51,15 @@ class CrossModalFusion(nn.Module):
         """Features -> fused ``(B, T, D)``, one vector a frame."""
         visual, found, _ = self.attend(features)
         return self.mlp(torch.cat([visual, found], dim=-1))
+
+
+def agreement(features: Features) -> Tensor:
+    """How far sound and picture change alike, channel by channel: ``(B, T, D)``.
+
+    The mean over the channels is the cosine of the two changes, which is what the contrast of stage one
+    pulls up for streams that belong together. An MLP over both streams side by side would have to
+    learn this product anew.
+    """
+    visual = changes(features.visual)  # (B, T, D)
+    audio = changes(to_steps(features.audio, visual.shape[1]))
+    return F.normalize(audio, dim=-1) * F.normalize(visual, dim=-1) * visual.shape[-1]

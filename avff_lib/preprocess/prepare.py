@@ -117,9 +117,10 @@ def extract_frames(
     """
     spec = replace(spec or InputSpec(), duration=duration, frame_count=frame_count)
     clip = read_window(video_path, start=start, duration=duration, sample_rate=spec.sample_rate)
-    if len(clip.frames) < frame_count:
+    shown = len(clip.frames)
+    if shown < frame_count:
         warnings.warn(
-            f"{video_path} shows {len(clip.frames)} frames in this window; some of the {frame_count} are repeated",
+            f"{video_path} shows {shown} frames in this window; some of the {frame_count} are repeated",
             stacklevel=2,
         )
     return prepare(clip, spec).frames[0]
