@@ -69,11 +69,14 @@ def test_to_steps_is_a_mean_over_equal_parts():
 
 
 def speaking_example(label: int, seed: int, segments=()) -> Example:
-    """Two seconds in which the picture's brightness is the loudness, or, if fake, is its opposite."""
+    """Two seconds of a bright mouth that opens as the voice is loud; if fake, a dark one that closes."""
     rng = np.random.default_rng(seed)
     loudness = np.repeat(rng.random(10), 5)  # (50,) five frames alike
-    seen = 1 - loudness / 2 if label else loudness / 2
-    frames = np.broadcast_to((seen * 255).astype(np.uint8)[:, None, None, None], (50, 32, 32, 3))
+    opening = 1 - loudness if label else loudness
+    colours = (60, 220) if label else (220, 60)
+    rows = np.abs(np.arange(32) - 16)[None, :, None, None]
+    frames = np.where(rows < 14 * opening[:, None, None, None], *colours).astype(np.uint8)
+    frames = np.broadcast_to(frames, (50, 32, 32, 3))
     sound = np.repeat(loudness, 640) * rng.standard_normal(32_000)
     clip = Clip(frames, np.arange(50) / 25, (sound / 4).astype(np.float32), 16_000, 0.0, 2.0)
     row = Row(None, label, "FVFA" if label else "RVRA", "x", f"id{seed}", fake_segments=segments)
