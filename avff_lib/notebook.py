@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import os
+
+# Read by tqdm and the hub's libraries when they are imported, and torch imports tqdm: hence first.
+os.environ.update(
+    HF_HUB_OFFLINE="1",
+    HF_HUB_DISABLE_PROGRESS_BARS="1",
+    TOKENIZERS_PARALLELISM="false",
+    TQDM_DISABLE="1",
+    TRANSFORMERS_VERBOSITY="error",
+)
+
 import base64
 import html
-import os
 import random
 import tempfile
 import warnings
@@ -17,16 +27,6 @@ from IPython.display import HTML
 
 from avff_lib.clip import Clip
 from avff_lib.media.encode import write_clip
-
-QUIET = {
-    "HF_HUB_OFFLINE": "1",
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-    "TQDM_DISABLE": "1",
-    "TRANSFORMERS_VERBOSITY": "error",
-}
-# The hub's libraries read these when they are imported, which may be before `setup` is called.
-os.environ.update(QUIET)
 
 FIGURES = {
     "figure.dpi": 150,  # about twice the width of a page's column: sharp on dense screens

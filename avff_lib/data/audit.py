@@ -297,7 +297,7 @@ def _clue(names: list[str], table: np.ndarray, fake: np.ndarray) -> str:
     gap = rank[fake].mean(0) - rank[~fake].mean(0)
     best = int(np.argmax(np.abs(gap)))
     of_fakes, of_genuine = np.median(table[fake, best]), np.median(table[~fake, best])
-    return f"{names[best]}: median {of_fakes:.3g} in the fakes, {of_genuine:.3g} in genuine clips"
+    return f"{names[best]}: median {of_fakes:.5g} in the fakes, {of_genuine:.5g} in genuine clips"
 
 
 def _duplicates(rows: list[Row], looks: list[Measured]) -> tuple[tuple[str, ...], ...]:
