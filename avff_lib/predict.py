@@ -42,7 +42,7 @@ class Report:
         label: ``"fake"`` or ``"real"`` by ``threshold``; None where there is an error.
         threshold: chosen on validation data when the model was trained.
         windows: all windows, also those that could not be judged.
-        faces: share of the windows in which the speaker's face was found.
+        faces: share of the windows in which there were a face to see and a sound to hear.
         warnings: one sentence each.
         model: family and what it was trained on.
         error: one sentence, or None.
