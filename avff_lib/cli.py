@@ -6,7 +6,6 @@ Each command imports what it needs when it is called, so that ``avff --help`` an
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import OmitArgPrefixes, Positional, arg
 from tyro.extras import subcommand_cli_from_dict
 
+from avff_lib.atomic import atomic_write
 from avff_lib.clip import AVFFError
 from avff_lib.training.settings import TrainSettings
 
@@ -173,9 +173,8 @@ def _rows(data: Path, split: str | None = None) -> list[Row]:
 
 
 def _write_json(value: Any, path: Path) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(value, indent=2) + "\n")
-    os.replace(partial, path)
+    with atomic_write(path) as partial:
+        partial.write_text(json.dumps(value, indent=2) + "\n")
 
 
 def evaluate(

@@ -6,7 +6,6 @@ traceback through installed libraries) is not stored. A notebook is replaced onl
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from pathlib import Path
@@ -14,6 +13,8 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+
+from avff_lib.atomic import atomic_write
 
 CELL_TIMEOUT = 900  # seconds
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
@@ -40,9 +41,8 @@ def run(path: Path) -> float:
     # nbclient notes the kernel's own version of Python here.
     notebook.metadata["language_info"] = {"name": "python"}
     notebook.metadata["avff"] = {"seconds": round(seconds)}
-    partial = path.with_name(path.name + ".partial")
-    nbformat.write(notebook, partial)
-    os.replace(partial, path)
+    with atomic_write(path) as partial:
+        nbformat.write(notebook, partial)
     return seconds
 
 

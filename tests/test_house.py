@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from avff_lib.atomic import atomic_write
+
 LIBRARY = Path(__file__).parents[1] / "avff_lib"
 # A module may import from floors below its own.
 FLOORS = (
-    ("clip",),
+    ("clip", "atomic"),
     ("losses", "nn", "media", "data.manifest", "workers"),
     ("preprocess", "models", "synth"),
     ("data", "objectives", "plots", "notebook"),
@@ -46,3 +48,20 @@ def test_imports_point_towards_the_media_file(path):
     for imported in imports_of(path):
         same_room = imported.split(".")[0] == room and "manifest" not in module
         assert same_room or floor_of(imported) < floor_of(module), f"{module} imports {imported}"
+
+
+def test_a_write_that_fails_leaves_what_stood_there(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text("old")
+
+    def interrupted() -> None:
+        with atomic_write(path) as partial:
+            partial.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["old"]
+    with atomic_write(path) as partial:
+        partial.write_text("new")
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["new"]

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from avff_lib.atomic import atomic_write
 from avff_lib.clip import AVFFError
 
 CATEGORIES = ("RVRA", "RVFA", "FVRA", "FVFA")  # real/fake video, real/fake audio (FakeAVCeleb)
@@ -42,8 +43,7 @@ class Row:
 
 def write_manifest(rows: Iterable[Row], path: Path) -> None:
     """Write ``rows`` as CSV, paths relative to the manifest's folder, in one atomic step."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", newline="") as file:
+    with atomic_write(path) as partial, partial.open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(COLUMNS)
         for row in rows:
@@ -53,7 +53,6 @@ def write_manifest(rows: Iterable[Row], path: Path) -> None:
             table.writerow(
                 [where, row.label, row.category, row.method, row.source, targets, row.split, segments]
             )
-    os.replace(partial, path)
 
 
 def read_manifest(path: Path) -> list[Row]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 
+from avff_lib.atomic import atomic_write
 from avff_lib.clip import Clip, MediaError
 
 TICKS = 90_000  # a second; the resolution of the frames' times, usual in MPEG
@@ -36,15 +36,12 @@ def write_clip(clip: Clip, path: str | Path, *, crf: int = 23) -> None:
     height, width = clip.frames.shape[1:3]
     if height % 2 or width % 2:
         raise MediaError(f"{path} cannot be written: frames are {width}x{height}; H.264 needs even sizes")
-    partial = path.with_name(path.name + ".partial")
     try:
-        _encode(clip, partial, crf)
-        os.replace(partial, path)
+        with atomic_write(path) as partial:
+            _encode(clip, partial, crf)
     except (av.FFmpegError, OSError) as error:
         reason = error.strerror or str(error)
         raise MediaError(f"{path} cannot be written ({reason}); check the folder and the disk") from None
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _encode(clip: Clip, path: Path, crf: int) -> None:

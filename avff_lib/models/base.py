@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from abc import ABC, abstractmethod
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -13,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from avff_lib.atomic import atomic_write
 from avff_lib.clip import AVFFError, Features, InputSpec, ModelInputs
 
 CONFIG_NAME = "config.json"
@@ -63,9 +63,11 @@ class Detector(nn.Module, ABC):
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         config = {"family": type(self).__name__, **asdict(self.config)}
-        _replace(folder / CONFIG_NAME, lambda path: path.write_text(json.dumps(config, indent=2) + "\n"))
+        with atomic_write(folder / CONFIG_NAME) as path:
+            path.write_text(json.dumps(config, indent=2) + "\n")
         weights = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
-        _replace(folder / WEIGHTS_NAME, lambda path: save_file(weights, path))
+        with atomic_write(folder / WEIGHTS_NAME) as path:
+            save_file(weights, path)
 
     @classmethod
     def from_pretrained(cls, folder: Path | str) -> Self:
@@ -142,9 +144,3 @@ def _difference(found: Any, expected: Any) -> str:
         if names
     ]
     return " and ".join(parts)
-
-
-def _replace(path: Path, write) -> None:
-    partial = path.with_name(path.name + ".partial")
-    write(partial)
-    os.replace(partial, path)

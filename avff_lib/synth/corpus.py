@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from avff_lib.atomic import atomic_write
 from avff_lib.clip import AVFFError
 from avff_lib.data.manifest import SPLITS, Row, write_manifest
 from avff_lib.media.encode import write_clip
@@ -180,9 +181,8 @@ def _claim(out: Path, settings: dict) -> None:
         elif any(out.iterdir()):
             raise AVFFError(f"{out} is not empty and holds no corpus; choose another folder")
         else:
-            partial = note.with_name("corpus.json.partial")
-            partial.write_text(json.dumps(settings, indent=2) + "\n")
-            os.replace(partial, note)
+            with atomic_write(note) as partial:
+                partial.write_text(json.dumps(settings, indent=2) + "\n")
     except OSError as error:
         raise AVFFError(f"{out} cannot be used ({error.strerror}); choose a folder to write in") from None
     except (json.JSONDecodeError, AttributeError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import get_cosine_schedule_with_warmup
 
+from avff_lib.atomic import atomic_write
 from avff_lib.clip import AVFFError, ModelInputs
 from avff_lib.models.base import Detector
 from avff_lib.objectives import Objective
@@ -127,10 +127,9 @@ def _step_seed(seed: int, step: int) -> int:
 def _save(
     path: Path, state: dict[str, Any], settings: TrainSettings, history: list[dict[str, float]]
 ) -> None:
-    partial = path.with_name(path.name + ".partial")
     dicts = {name: part.state_dict() for name, part in state.items()}
-    torch.save({**dicts, "settings": asdict(settings), "history": history}, partial)
-    os.replace(partial, path)
+    with atomic_write(path) as partial:
+        torch.save({**dicts, "settings": asdict(settings), "history": history}, partial)
 
 
 def _resume(path: Path, state: dict[str, Any], settings: TrainSettings) -> list[dict[str, float]]:
