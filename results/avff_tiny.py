@@ -29,7 +29,7 @@ from avff_lib.training.settings import TrainSettings
 
 STAGE_ONE = TrainSettings(steps=600, lr=1.5e-3, encoder_lr=1.5e-3, precision="bf16-mixed")
 STAGE_TWO = TrainSettings(steps=200, lr=1e-3, encoder_lr=1e-4, precision="bf16-mixed")
-SEEDS = (0, 1)
+SEEDS = (0, 1, 2)
 RESULTS = Path(__file__).with_name("avff-tiny.json")
 TRAINED_ON = (
     "drawn talking heads of the synthetic corpus (avff synth, medium level, seed 2026), "

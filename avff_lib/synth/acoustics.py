@@ -44,7 +44,7 @@ def room_and_noise(
 def channel(waveform: np.ndarray, rng: np.random.Generator, *, snr_db: float, level: float) -> np.ndarray:
     """What a finished recording, genuine or forged, meets before it is published.
 
-    Hiss; a compressor, as every broadcaster has one; and one loudness. A vocoder scrambles the phases
+    Hiss; a compressor, as every broadcaster has one; and a level. A vocoder scrambles the phases
     and so raises the peaks: without the compressor the peaks alone would give its voices away.
 
     Args:

@@ -20,7 +20,7 @@ from avff_lib.workers import map_in_processes
 
 GENUINE_SHARE = 0.4
 PARTIAL_SHARE = 0.35  # of the forgeries whose method can be partial
-FORMAT = 1  # raise it when the same settings give other clips
+FORMAT = 2  # raise it when the same settings give other clips
 
 
 def plan_corpus(

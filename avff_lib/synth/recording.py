@@ -25,7 +25,9 @@ FRAME_RATE = 25
 FRAME_TIMES = np.arange(round(DURATION * FRAME_RATE)) / FRAME_RATE
 LEAD = 0.2  # seconds of sound made before and after the clip, so that it begins and ends in mid-speech
 REACH = 0.8  # seconds of movement made before and after: the lead and the largest shift
-LOUDNESS = 0.07  # RMS of every clip's waveform
+# Level of a clip in dB of full scale. If it were the same for all, to the last digit, then the hundredth
+# of a decibel that the encoder takes from a vocoded voice would tell it from a recorded one.
+LOUDNESS = (-25.0, -21.0)
 PLACES = 3  # rooms a person is filmed in
 LEXICON_SIZES = {"train": 420, "val": 80, "test": 120}  # words; no word is in two splits
 
@@ -157,7 +159,9 @@ def record(plan: ClipPlan, performance: Performance) -> np.ndarray:
         waveform = (1 - weight) * waveform + weight * vocoded
     waveform = waveform[round(LEAD * SAMPLE_RATE) :][: round(DURATION * SAMPLE_RATE)]
     rng = stream(plan.seed, "channel")
-    return channel(waveform, rng, snr_db=rng.uniform(*level.channel_db), level=LOUDNESS)
+    return channel(
+        waveform, rng, snr_db=rng.uniform(*level.channel_db), level=10 ** (rng.uniform(*LOUDNESS) / 20)
+    )
 
 
 def film(plan: ClipPlan, performance: Performance) -> np.ndarray:
