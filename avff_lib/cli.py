@@ -1,4 +1,4 @@
-"""The command line: ``avff synth | audit | pretrain | train | evaluate | predict``.
+"""The command line: ``avff synth | audit | pretrain | train | evaluate | predict | sync``.
 
 Each command imports what it needs when it is called, so that ``avff --help`` answers at once.
 """
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from avff_lib.data.manifest import Row
     from avff_lib.models import Detector
     from avff_lib.objectives import Objective
+    from avff_lib.sync import SyncReport
 
 
 def synth(
@@ -82,6 +83,7 @@ def audit(data: Positional[Path], out: Path | None = None) -> None:
 def pretrain(
     data: Path,
     out: Path,
+    family: Literal["AVFF", "AVFFMAE"] = "AVFF",
     preset: Literal["tiny", "base"] = "tiny",
     settings: OmitArgPrefixes[TrainSettings] = TrainSettings(),
 ) -> None:
@@ -90,13 +92,15 @@ def pretrain(
     Args:
         data: folder with a manifest.csv; its genuine train clips are used.
         out: folder for the model; run again to go on after an interruption.
+        family: AVFF is the documented system, AVFFMAE the paper's masked autoencoder.
         preset: base starts from pretrained encoders, tiny from nothing.
         settings: of the training.
     """
-    from avff_lib.models import AVFF
+    from avff_lib.models import Detector
     from avff_lib.objectives import stage_one
 
-    model = AVFF.tiny(settings.seed) if preset == "tiny" else AVFF.base()
+    chosen = Detector.families[family]
+    model = chosen.tiny(settings.seed) if preset == "tiny" else chosen.base()
     genuine = [row for row in _rows(data, "train") if row.label == 0]
     if not genuine:
         raise AVFFError(f"{data} lists no genuine train clips; stage one learns from those alone")
@@ -109,6 +113,7 @@ def train(
     data: Path,
     out: Path,
     init: Path | None = None,
+    family: Literal["AVFF", "AVFFMAE"] = "AVFF",
     settings: OmitArgPrefixes[TrainSettings] = TrainSettings(),
     trained_on: str = "",
 ) -> None:
@@ -118,14 +123,15 @@ def train(
         data: folder with a manifest.csv; its train and val clips are used.
         out: folder for the model; run again to go on after an interruption.
         init: folder of a model from stage one; by default a tiny one with random weights.
+        family: of that tiny one.
         settings: of the training.
         trained_on: one sentence on the data that every verdict repeats; by default the folder's name.
     """
     from avff_lib.evaluation.evaluate import choose_threshold
-    from avff_lib.models import AVFF, Detector
+    from avff_lib.models import Detector
     from avff_lib.objectives import stage_two
 
-    model = Detector.from_pretrained(init) if init else AVFF.tiny(settings.seed)
+    model = Detector.from_pretrained(init) if init else Detector.families[family].tiny(settings.seed)
     rows = _rows(data)
     examples = _examples([row for row in rows if row.split == "train"], model)
     if len({example.row.label for example in examples}) < 2:
@@ -242,9 +248,49 @@ def _print_report(report) -> None:
         print(f"  note: {warning}")
 
 
+def sync(
+    files: Positional[tuple[Path, ...]],
+    json_: Annotated[bool, arg(name="json")] = False,
+) -> int:
+    """Measure how lips and voice go together, without any model; no verdict.
+
+    Args:
+        files: videos with sound.
+        json_: print a JSON list with one object a file instead of lines for people.
+    """
+    from avff_lib.sync import sync_file
+
+    if not files:
+        raise AVFFError("no file was named; give one or more videos, as in: avff sync some.mp4")
+    reports = []
+    for path in files:
+        reports.append(sync_file(path))
+        if not json_:
+            _print_sync(reports[-1])
+    if json_:
+        print(json.dumps([asdict(report) for report in reports], indent=2))
+    else:
+        print("This is no verdict: a forgery can be in time, and a genuine video out of it.")
+    return 2 if any(report.error for report in reports) else 0
+
+
+def _print_sync(report: SyncReport) -> None:
+    if report.error:
+        print(report.error, file=sys.stderr)  # it names the file
+        return
+    order = "after" if report.lag >= 0 else "before"
+    print(
+        f"{report.path}: the voice comes {abs(report.lag):.2f} s {order} the lips (correlation "
+        f"{report.correlation:.2f}, without a shift {report.correlation_at_zero:.2f}, "
+        f"confidence {report.confidence:.2f})"
+    )
+    for warning in report.warnings:
+        print(f"  note: {warning}")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; bad input ends with one sentence on stderr and status 2."""
-    commands = (synth, audit, pretrain, train, evaluate, predict)
+    commands = (synth, audit, pretrain, train, evaluate, predict, sync)
     try:
         status = subcommand_cli_from_dict(
             {command.__name__: command for command in commands},

@@ -84,11 +84,19 @@ class Clip:
 
 @dataclass(frozen=True)
 class MelSpec:
-    """Settings of a mel spectrogram; the defaults are those of the documented system."""
+    """Settings of a mel spectrogram; the defaults are those of the documented system.
+
+    Attributes:
+        n_fft: samples of the transform, so bins are ``sample_rate / n_fft`` apart.
+        hop_length: samples from one column to the next.
+        n_mels: number of filters.
+        win_length: samples that a column looks at, at most ``n_fft``; by default ``n_fft``.
+    """
 
     n_fft: int = 1024
     hop_length: int = 512
     n_mels: int = 64
+    win_length: int | None = None
 
 
 @dataclass(frozen=True)

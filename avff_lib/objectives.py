@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import singledispatch
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.func import functional_call
 
 from avff_lib.clip import AVFFError, Features, ModelInputs
-from avff_lib.losses import hidden_mse, info_nce
+from avff_lib.losses import (
+    gradient_penalty,
+    hidden_mse,
+    info_nce,
+    normalised_patches,
+    wasserstein_critic,
+    wasserstein_generator,
+)
 from avff_lib.models.avff import AVFF
+from avff_lib.models.avff_mae import AVFFMAE
 from avff_lib.models.base import Detector
+from avff_lib.nn.masking import complementary_slices, take_slices
 from avff_lib.nn.sequences import changes, to_steps
 
 TEMPERATURE = 0.1  # re-implementations use 0.05 to 0.1; the paper's value is not known
@@ -21,44 +32,41 @@ COLLAPSED = 1e-4  # standard deviation of a feature over a batch below which it 
 Objective = Callable[[Detector, ModelInputs, Tensor, torch.Generator], dict[str, Tensor]]
 
 
+@singledispatch
 def stage_one(
-    model: AVFF, inputs: ModelInputs, labels: Tensor, generator: torch.Generator
+    model: Detector, inputs: ModelInputs, labels: Tensor, generator: torch.Generator
 ) -> dict[str, Tensor]:
-    """Self-supervised, on genuine clips: what belongs together, and what the hidden frames showed.
+    """Self-supervised, on genuine clips: what belongs together, and what the hidden parts showed.
 
-    Half of the frames are hidden from the fusion; it has to guess them from the sound. The targets
-    are the encoders' own features, cut off from the gradient and standardised over the batch, so that
-    the guess cannot be made easy by making the features small or all alike: guessing their mean
-    costs 1 for each stream.
+    Each family of models has its own way of hiding and guessing.
 
     Args:
         inputs: genuine windows.
         labels: not looked at; the two stages are called alike.
-        generator: draws which frames are hidden.
+        generator: draws what is hidden.
 
     Returns:
         ``loss`` and its parts; ``retrieval``, the share of slices of the sound whose own slice of
-        the video is the nearest one of the batch; ``feature_std``.
+        the video is the nearest one of the batch; ``feature_std``. A model with a critic also gives
+        ``critic_loss``, whose gradient reaches the critic alone.
 
     Raises:
         AVFFError: the features have collapsed to a point.
     """
+    raise AVFFError(f"{type(model).__name__} has no first stage; expected one of AVFF, AVFFMAE")
+
+
+@stage_one.register
+def _(model: AVFF, inputs: ModelInputs, labels: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+    """Half of the frames are hidden from the fusion; it has to guess them from the sound.
+
+    The targets are the encoders' own features, cut off from the gradient and standardised over the
+    batch, so that the guess cannot be made easy by making the features small or all alike: guessing
+    their mean costs 1 for each stream.
+    """
     features = model.features(inputs)
-    steps = features.visual.shape[1]
-    audio = to_steps(features.audio, steps)  # (B, T, D)
-    feature_std = torch.stack(
-        [stream.flatten(0, 1).std(dim=0).mean() for stream in (audio, features.visual)]
-    ).min()
-    if feature_std < COLLAPSED:
-        raise AVFFError(
-            f"the features collapsed (standard deviation {feature_std:.1e}, expected above {COLLAPSED}); "
-            "lower the learning rate, or check that the clips differ from each other"
-        )
-    audio_slices, visual_slices = (
-        changes(to_steps(stream, SLICES)).flatten(0, 1)  # (B x slices, D)
-        for stream in (features.audio, features.visual)
-    )
-    contrast = info_nce(audio_slices, visual_slices, TEMPERATURE)
+    audio = to_steps(features.audio, features.visual.shape[1])  # (B, T, D)
+    contrast, logged = _contrast(features, SLICES, TEMPERATURE)
 
     hidden = (
         torch.rand(features.visual.shape[:2], generator=generator).to(features.visual.device) < 0.5
@@ -70,13 +78,83 @@ def stage_one(
     reconstruction = hidden_mse(guessed_visual, standardised(features.visual), hidden) + hidden_mse(
         guessed_audio, standardised(audio), everywhere
     )
-    return {
-        "loss": contrast + reconstruction,
+    return {"loss": contrast + reconstruction, "reconstruction": reconstruction.detach(), **logged}
+
+
+@stage_one.register
+def _(model: AVFFMAE, inputs: ModelInputs, labels: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+    """Half of the slices of each stream are hidden after encoding and guessed from the other stream.
+
+    Losses: contrast of the encoded slices; squared error on the hidden patches, each normalised by
+    itself; a critic's opinion of them. Source: Oorloff et al. 2024 (AVFF), section 3.
+    """
+    config = model.config
+    features = model.features(inputs)
+    slices = config.slices if config.granularity == "slice" else 1
+    contrast, logged = _contrast(features, slices, model.temperature)
+
+    visible_visual, visible_audio = complementary_slices(len(features.audio), config.slices, generator)
+    guessed = model.reconstruct(*model.complete(features, visible_visual, visible_audio))
+    truth = model.patches(inputs)
+    hidden = {"audio": visible_visual, "visual": visible_audio}  # what one stream shows, the other hides
+    guess, real = (
+        {name: take_slices(patches, hidden[name]) for name, patches in zip(hidden, streams, strict=True)}
+        for streams in (guessed, truth)
+    )  # (B, K / 2, tokens of a slice, values)
+    real = {name: normalised_patches(patches) for name, patches in real.items()}
+    reconstruction = sum(F.mse_loss(guess[name].float(), real[name]) for name in hidden)
+    adversarial, critic_loss = _adversary(model, guess, real, generator)
+    loss = (
+        config.contrast_weight * contrast
+        + config.reconstruction_weight * reconstruction
+        + config.adversarial_weight * adversarial
+    )
+    parts = {"reconstruction": reconstruction.detach(), "adversarial": adversarial.detach()}
+    return {"loss": loss, "critic_loss": critic_loss, **parts, **logged}
+
+
+def _contrast(
+    features: Features, slices: int, temperature: float | Tensor
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The contrast of a batch, and what to log of it; whole clips are compared if ``slices`` is 1."""
+    streams = (features.audio, features.visual)
+    feature_std = torch.stack([stream.flatten(0, 1).std(dim=0).mean() for stream in streams]).min()
+    if feature_std < COLLAPSED:
+        raise AVFFError(
+            f"the features collapsed (standard deviation {feature_std:.1e}, expected above {COLLAPSED}); "
+            "lower the learning rate, or check that the clips differ from each other"
+        )
+    audio, visual = (to_steps(stream, slices) for stream in streams)  # (B, slices, D)
+    if slices > 1:
+        audio, visual = changes(audio), changes(visual)
+    audio, visual = audio.flatten(0, 1), visual.flatten(0, 1)  # (B x slices, D)
+    contrast = info_nce(audio, visual, temperature)
+    return contrast, {
         "contrast": contrast.detach(),
-        "reconstruction": reconstruction.detach(),
-        "retrieval": retrieval_accuracy(audio_slices, visual_slices),
+        "retrieval": retrieval_accuracy(audio, visual),
         "feature_std": feature_std.detach(),
     }
+
+
+def _adversary(
+    model: AVFFMAE, guess: dict[str, Tensor], real: dict[str, Tensor], generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """What the critics tell the decoders, and what they are told themselves.
+
+    The first passes through frozen critics, the second sees detached guesses: neither gradient reaches
+    the other side.
+    """
+    told, critic_loss = [], []
+    for name, critic in model.critic.items():
+        frozen = {key: weight.detach() for key, weight in critic.named_parameters()}
+        told.append(wasserstein_generator(functional_call(critic, frozen, (guess[name],))))
+        fake = guess[name].detach().to(real[name])
+        critic_loss.append(wasserstein_critic(critic(real[name]), critic(fake)))
+        if model.config.gradient_penalty:
+            with torch.autocast(fake.device.type, enabled=False):
+                penalty = gradient_penalty(critic, real[name], fake, generator)
+            critic_loss.append(model.config.gradient_penalty * penalty)
+    return sum(told), sum(critic_loss)
 
 
 def stage_two(

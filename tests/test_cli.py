@@ -10,7 +10,7 @@ from avff_lib import cli, predict
 from avff_lib.clip import Clip, MediaError
 from avff_lib.data.manifest import Row, read_manifest, write_manifest
 from avff_lib.media.encode import write_clip
-from avff_lib.models import AVFF
+from avff_lib.models import AVFF, AVFFMAE, Detector
 
 SMALL_RUN = ["--steps", "2", "--batch-size", "4"]
 
@@ -51,6 +51,31 @@ def test_stage_two_starts_from_stage_one_and_says_what_it_saw(trained):
         for name, tensor in model.state_dict().items()
         if name.startswith("decoder.")
     )
+
+
+def test_the_papers_model_goes_the_same_way(corpus, tmp_path, capsys):
+    """Both families stand behind one interface: the same commands, another input, another window."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    first = ["pretrain", "--data", str(corpus), "--out", str(one), "--family", "AVFFMAE", *SMALL_RUN]
+    assert cli.main(first) == 0
+    second = ["train", "--data", str(corpus), "--out", str(two), "--init", str(one), *SMALL_RUN]
+    assert cli.main(second) == 0
+    learned, final = (AVFFMAE.from_pretrained(folder).state_dict() for folder in (one, two))
+    for name, tensor in AVFFMAE.tiny().state_dict().items():
+        if name.endswith("decoder.head.weight"):  # learned in stage one, and handed over
+            assert not torch.equal(tensor, learned[name])
+            assert torch.equal(learned[name], final[name])
+    alone = ["train", "--data", str(corpus), "--out", str(tmp_path / "alone"), "--family", "AVFFMAE"]
+    assert cli.main([*alone, *SMALL_RUN]) == 0
+    assert type(Detector.from_pretrained(tmp_path / "alone")) is AVFFMAE
+    capsys.readouterr()
+    path = read_manifest(corpus / "manifest.csv")[0].path
+    assert cli.main(["predict", str(path), "--checkpoint", str(two), "--json"]) == 0
+    (report,) = json.loads(capsys.readouterr().out)
+    assert report["model"]["family"] == "AVFFMAE"
+    assert 0 < report["prediction"] < 1
+    assert report["windows"][0]["end"] == 1.28
+    assert report["windows"][-1]["end"] == 3.2
 
 
 def test_evaluate_reports_every_group(corpus, trained, tmp_path, capsys):
@@ -95,6 +120,25 @@ def test_predict_and_evaluate_agree(corpus, trained):
     assert judged == pytest.approx(scores.tolist(), abs=1e-5)
 
 
+def test_sync_gives_one_object_a_file_and_status_2_if_any_failed(corpus, tmp_path, capsys):
+    good = next(row.path for row in read_manifest(corpus / "manifest.csv") if row.label == 0)
+    bad = tmp_path / "empty.mp4"
+    bad.touch()
+    assert cli.main(["sync", str(good), str(bad), "--json"]) == 2
+    first, second = json.loads(capsys.readouterr().out)
+    assert list(first) == list(second)
+    assert first["error"] is None
+    assert abs(first["lag"]) <= 0.12  # genuine, of medium level: in time but for a natural jitter
+    assert first["correlation"] >= first["correlation_at_zero"]
+    assert second["lag"] is None
+    assert str(bad) in second["error"]
+
+    assert cli.main(["sync", str(good)]) == 0
+    said = capsys.readouterr().out
+    assert f"{first['correlation']:.2f}" in said
+    assert "no verdict" in said
+
+
 def test_process_video_returns_the_documented_dict(corpus, trained):
     path = read_manifest(corpus / "manifest.csv")[0].path
     answer = predict.process_video(path, trained)
@@ -124,6 +168,7 @@ def test_nothing_to_judge_is_refused_rather_than_scored(corpus, trained, tmp_pat
     ("command", "said"),
     [
         (["predict"], "no file was named"),
+        (["sync"], "no file was named"),
         (["predict", "x.mp4", "--checkpoint", "nowhere"], "holds no config.json"),
         (["evaluate", "--data", "nowhere"], "manifest.csv"),
         (["pretrain", "--data", "nowhere", "--out", "x"], "manifest.csv"),

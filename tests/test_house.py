@@ -12,7 +12,7 @@ LIBRARY = Path(__file__).parents[1] / "avff_lib"
 FLOORS = (
     ("clip", "atomic"),
     ("losses", "nn", "media", "data.manifest", "workers"),
-    ("preprocess", "models", "synth"),
+    ("preprocess", "models", "synth", "sync"),
     ("data", "objectives", "plots", "notebook"),
     ("training", "predict"),
     ("evaluation",),

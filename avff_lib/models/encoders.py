@@ -89,7 +89,7 @@ def load_audio_backbone(name_or_folder: str) -> PreTrainedModel:
             setattr(config, key, value)
         return AutoModel.from_pretrained(name_or_folder, config=config, **where)
 
-    return _load(name_or_folder, load)
+    return from_hub(name_or_folder, load)
 
 
 def load_visual_backbone(name_or_folder: str) -> tuple[nn.Module, dict[str, Any]]:
@@ -113,10 +113,15 @@ def load_visual_backbone(name_or_folder: str) -> tuple[nn.Module, dict[str, Any]
             config.update(model_name=card.get("architecture"), **card.get("model_args", {}))
         return timm.create_model(name, pretrained=True, num_classes=0)
 
-    return _load(name_or_folder, load), config
+    return from_hub(name_or_folder, load), config
 
 
-def _load(name_or_folder: str, load: Callable[..., T]) -> T:
+def from_hub(name_or_folder: str, load: Callable[..., T]) -> T:
+    """Call ``load(local_files_only=...)``, so that without a hub it fails within seconds, in one sentence.
+
+    Raises:
+        AVFFError: it is neither here nor to be had.
+    """
     local = os.path.isdir(name_or_folder) or not _hub_answers()
     # Both libraries ask the hub several times, for 20 to 50 s, before they give up: where there is
     # no hub they are told to look only at what is on the disk.

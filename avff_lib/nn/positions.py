@@ -23,3 +23,24 @@ def time_positions(steps: int, dim: int, duration: float) -> Tensor:
     periods = torch.logspace(-1, 1, dim // 2)
     angles = 2 * torch.pi * times[:, None] / periods  # (steps, dim / 2)
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
+
+
+def grid_positions(grid: tuple[int, ...], dim: int) -> Tensor:
+    """Sine-cosine codes of the places of a grid, its last axis running fastest.
+
+    Each axis gets an equal share of the channels, and in it sine and cosine of the index at periods
+    from 2 pi to 20,000 pi.
+
+    Args:
+        grid: number of places along each axis, such as (time, frequency) or (time, row, column).
+        dim: length of a code; a multiple of 2 x axes.
+
+    Returns:
+        ``(places, dim)`` float32 in [-1, 1]. Source: Vaswani et al. 2017, section 3.5, for each axis.
+    """
+    share = dim // len(grid)
+    # In double precision: the angles reach thousands, and their sine would lose its last four digits.
+    rates = 10_000 ** -(torch.arange(0, share, 2, dtype=torch.float64) / share)  # (share / 2,)
+    index = torch.cartesian_prod(*(torch.arange(length) for length in grid)).reshape(-1, len(grid))
+    angles = index[..., None] * rates  # (places, axes, share / 2)
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1).float()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from functools import cache
 
 import torch
@@ -62,7 +63,5 @@ def log_mel(
 @cache
 def _transforms(sample_rate: int, mel: MelSpec) -> tuple[MelSpectrogram, AmplitudeToDB]:
     # The window and the filter bank are worth building once.
-    to_mel = MelSpectrogram(
-        sample_rate=sample_rate, n_fft=mel.n_fft, hop_length=mel.hop_length, n_mels=mel.n_mels
-    )
+    to_mel = MelSpectrogram(sample_rate=sample_rate, **asdict(mel))
     return to_mel, AmplitudeToDB(stype="power", top_db=80.0)

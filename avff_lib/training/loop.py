@@ -69,8 +69,13 @@ def fit(
     schedule = get_cosine_schedule_with_warmup(
         optimizer, math.ceil(settings.warmup * settings.steps), settings.steps
     )
-    task, optimizer = fabric.setup(Task(model, objective), optimizer)
+    # A critic and what it judges pull against each other, each with an optimiser of its own.
+    critic = [parameter for name, parameter in model.named_parameters() if name.startswith("critic.")]
+    critics = [torch.optim.AdamW(critic, settings.lr, betas=(0.5, 0.9), weight_decay=0.0)] if critic else []
+    task, optimizer, *critics = fabric.setup(Task(model, objective), optimizer, *critics)
     state = {"model": model, "optimizer": optimizer, "schedule": schedule}
+    if critics:
+        state["critic"] = critics[0]
     history = _resume(out / LAST_NAME, state, settings)
 
     task.train()
@@ -87,10 +92,12 @@ def fit(
                 f"the loss is {logged['loss'].item()} at step {step}; lower the learning rate "
                 f"(now {settings.lr}) and start again in an empty folder"
             )
-        optimizer.zero_grad()
-        fabric.backward(logged["loss"])
-        fabric.clip_gradients(task, optimizer, max_norm=settings.clip_norm)
-        optimizer.step()
+        losses = [logged[name] for name in ("loss", "critic_loss") if name in logged]
+        for loss, learner in zip(losses, [optimizer, *critics], strict=False):
+            learner.zero_grad()
+            fabric.backward(loss)
+            fabric.clip_gradients(task, learner, max_norm=settings.clip_norm)
+            learner.step()
         record = {
             "step": step,
             "lr": schedule.get_last_lr()[-1],
@@ -107,9 +114,14 @@ def fit(
 
 
 def parameter_groups(model: Detector, settings: TrainSettings) -> list[dict[str, Any]]:
-    """Encoders at their own rate; no weight decay on biases and norms. Freezes encoders at rate 0."""
+    """Encoders at their own rate; no weight decay on biases and norms. Freezes encoders at rate 0.
+
+    A critic is left out: its loss is another one.
+    """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
+        if name.startswith("critic."):
+            continue
         rate = settings.encoder_lr if "_encoder." in name else settings.lr
         parameter.requires_grad_(rate > 0)
         if rate > 0:

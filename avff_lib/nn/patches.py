@@ -1,0 +1,115 @@
+"""Spectrograms and videos cut into patches, always *time-major*: a slice of tokens is a slice of time.
+
+Tokens of one moment stand together, and moments follow each other. Cut the other way round, one eighth of
+the tokens would be one frequency band over the whole clip, and a mask over it would hide no moment at all.
+"""
+
+from __future__ import annotations
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from avff_lib.nn.blocks import Block
+from avff_lib.nn.positions import grid_positions
+
+
+class AudioPatches(nn.Module):
+    """Log-mel spectrogram -> one token for each patch of columns x bands."""
+
+    def __init__(self, dim: int, patch: tuple[int, int]) -> None:
+        """``patch``: columns and mel bands in a patch."""
+        super().__init__()
+        self.proj = nn.Conv2d(1, dim, patch, stride=patch)
+
+    def forward(self, log_mel: Tensor) -> Tensor:
+        """``(B, n_mels, N)`` -> ``(B, Na, D)``, all bands of a moment before the next moment."""
+        grid = self.proj(log_mel.mT[:, None])  # (B, D, N / columns, n_mels / bands)
+        return rearrange(grid, "b d t f -> b (t f) d")
+
+
+class VideoTubelets(nn.Module):
+    """Frames -> one token for each tubelet, a patch that reaches over some frames.
+
+    Source: Arnab et al. 2021 (ViViT), section 3.2; Tong et al. 2022 (VideoMAE), section 3.
+    """
+
+    def __init__(self, dim: int, patch: tuple[int, int, int]) -> None:
+        """``patch``: frames, rows and columns in a tubelet."""
+        super().__init__()
+        self.proj = nn.Conv3d(3, dim, patch, stride=patch)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """``(B, T, 3, H, W)`` -> ``(B, Nv, D)``, the whole picture of a moment before the next moment."""
+        grid = self.proj(rearrange(frames, "b t c h w -> b c t h w"))
+        return rearrange(grid, "b d t h w -> b (t h w) d")
+
+
+class TokenEncoder(nn.Module):
+    """Patches, positions, transformer: one stream -> features, one for each token.
+
+    Attributes:
+        positions: buffer ``(N, D)``; sines and cosines, or what a published checkpoint brings.
+        grid: places along each axis of the tokens, time first.
+        class_token: ``(D,)`` or None; it attends and is attended to, and is dropped at the end. AudioMAE
+            has one, VideoMAE has none.
+    """
+
+    def __init__(
+        self,
+        patch_embed: nn.Module,
+        grid: tuple[int, ...],
+        dim: int,
+        depth: int,
+        heads: int,
+        *,
+        class_token: bool,
+    ) -> None:
+        super().__init__()
+        self.patch_embed, self.grid = patch_embed, grid
+        self.register_buffer("positions", grid_positions(grid, dim))
+        self.class_token = nn.Parameter(0.02 * torch.randn(dim)) if class_token else None
+        self.blocks = nn.ModuleList(Block(dim, heads) for _ in range(depth))
+        self.norm = nn.LayerNorm(dim, eps=1e-6)
+
+    def embed(self, stream: Tensor) -> Tensor:
+        """The stream -> tokens ``(B, N, D)`` with their positions, the class token first if there is one."""
+        tokens = self.patch_embed(stream) + self.positions
+        if self.class_token is not None:
+            tokens = torch.cat([self.class_token.expand(len(tokens), 1, -1), tokens], dim=1)
+        return tokens
+
+    def forward(self, stream: Tensor) -> Tensor:
+        """Log-mel ``(B, n_mels, N)`` or frames ``(B, T, 3, H, W)`` -> features ``(B, N, D)``."""
+        tokens = self.embed(stream)
+        for block in self.blocks:
+            tokens = block(tokens)
+        return self.norm(tokens)[:, -len(self.positions) :]
+
+
+def cut_audio(log_mel: Tensor, patch: tuple[int, int]) -> Tensor:
+    """Log-mel ``(B, n_mels, N)`` -> the values of each patch ``(B, Na, columns x bands)``."""
+    columns, bands = patch
+    return rearrange(log_mel, "b (f q) (t p) -> b (t f) (p q)", p=columns, q=bands)
+
+
+def join_audio(patches: Tensor, patch: tuple[int, int], n_mels: int) -> Tensor:
+    """The way back from `cut_audio`: ``(B, Na, columns x bands)`` -> ``(B, n_mels, N)``."""
+    columns, bands = patch
+    return rearrange(patches, "b (t f) (p q) -> b (f q) (t p)", f=n_mels // bands, p=columns, q=bands)
+
+
+def cut_video(frames: Tensor, patch: tuple[int, int, int]) -> Tensor:
+    """Frames ``(B, T, 3, H, W)`` -> the values of each tubelet ``(B, Nv, frames x rows x columns x 3)``."""
+    depth, rows, columns = patch
+    return rearrange(frames, "b (t u) c (h p) (w q) -> b (t h w) (u p q c)", u=depth, p=rows, q=columns)
+
+
+def join_video(patches: Tensor, patch: tuple[int, int, int], image_size: int) -> Tensor:
+    """The way back from `cut_video`: ``(B, Nv, ...)`` -> ``(B, T, 3, H, W)``."""
+    depth, rows, columns = patch
+    return rearrange(
+        patches,
+        "b (t h w) (u p q c) -> b (t u) c (h p) (w q)",
+        **{"h": image_size // rows, "w": image_size // columns, "u": depth, "p": rows, "q": columns},
+    )

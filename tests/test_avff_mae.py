@@ -1,0 +1,676 @@
+"""The paper's model: slices are slices of time, what is hidden stays hidden, each loss reaches its own."""
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torchaudio.functional import melscale_fbanks
+
+from avff_lib.clip import AVFFError, Clip, Features, ModelInputs
+from avff_lib.losses import (
+    gradient_penalty,
+    info_nce,
+    normalised_patches,
+    wasserstein_critic,
+    wasserstein_generator,
+)
+from avff_lib.models import AVFFMAE, AVFFMAEConfig, Detector
+from avff_lib.models.avff_mae import TINY
+from avff_lib.models.base import CONFIG_NAME, count_parameters
+from avff_lib.nn.blocks import Attention
+from avff_lib.nn.masking import complementary_slices, put_slices, take_slices
+from avff_lib.nn.patches import cut_audio, cut_video, join_audio, join_video
+from avff_lib.nn.positions import grid_positions
+from avff_lib.nn.sequences import changes
+from avff_lib.objectives import stage_one, stage_two
+from avff_lib.preprocess.prepare import prepare
+from avff_lib.training.loop import fit, parameter_groups
+from avff_lib.training.settings import TrainSettings
+
+# The same classes as the tiny preset, smaller still. A slice holds 2 x 3 patches of the sound (8 columns of
+# the spectrogram) and 1 x 2 x 2 tubelets of the picture (2 frames): no number stands for two things.
+MINI = AVFFMAEConfig(
+    **{
+        **TINY,
+        **{"dim": 24, "depth": 1, "heads": 2, "decoder_dim": 12, "decoder_depth": 1, "decoder_heads": 2},
+        **{"reduced_dim": 8, "image_size": 16, "audio_patch": (4, 16), "duration": 0.64},
+        "mel": {**TINY["mel"], "n_mels": 48},
+    }
+)
+SLICES, COLUMNS, FRAMES = 8, 8, 2  # of time; of the spectrogram and of the video in one slice
+LABELS = torch.tensor([0, 1] * 4)
+
+
+def build(**changed) -> AVFFMAE:
+    torch.manual_seed(0)
+    return AVFFMAE(replace(MINI, **changed))
+
+
+@pytest.fixture
+def mae() -> AVFFMAE:
+    return build()
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture
+def clips() -> ModelInputs:
+    """Eight windows; the spectrogram is in dB and has one column more than whole patches."""
+    return ModelInputs(
+        frames=torch.randn(8, 16, 3, 16, 16, generator=seeded(1)),
+        audio=20 * torch.randn(8, 48, 65, generator=seeded(2)) - 20,
+    )
+
+
+def some(clips: ModelInputs, which: slice) -> ModelInputs:
+    return ModelInputs(clips.frames[which], clips.audio[which])
+
+
+def moved(before: torch.Tensor, after: torch.Tensor) -> list[tuple[int, int]]:
+    """(sample, slice) of all slices ``(B, K, N, D)`` in which every token moved; the rest stood still."""
+    change = (before - after).abs().amax(dim=-1)  # (B, K, N)
+    assert ((change > 1e-4) | (change == 0)).all()
+    whole, any_of_them = (change > 0).all(dim=-1), (change > 0).any(dim=-1)
+    assert torch.equal(whole, any_of_them)
+    return [tuple(place) for place in whole.nonzero().tolist()]
+
+
+def test_shapes_from_window_to_logit(mae, clips):
+    mae.eval()
+    features = mae.features(clips)
+    assert features.audio.shape == (8, 16 * 3, 24)
+    assert features.visual.shape == (8, 8 * 2 * 2, 24)
+    assert mae.slice_tokens == (6, 4)
+    fused = mae.fuse(features)
+    assert fused.shape == (8, SLICES, 16)
+    assert mae.head(fused).shape == (8,)
+    torch.testing.assert_close(mae(clips), mae.head(fused))
+    torch.testing.assert_close(mae.spectrogram(clips), (clips.audio[..., :64] + 18.534) / 39.686)
+
+
+def test_prepare_gives_what_the_model_asks_for(mae):
+    rng = np.random.default_rng(0)
+    clip = Clip(
+        frames=rng.integers(0, 255, (25, 20, 20, 3), dtype=np.uint8),
+        times=np.arange(25) / 25,
+        waveform=rng.standard_normal(16_000).astype(np.float32) / 10,
+        sample_rate=16_000,
+        start=0.0,
+        duration=1.0,
+    )
+    inputs = prepare(clip, mae.spec)
+    assert inputs.frames.shape == (1, 16, 3, 16, 16)
+    assert inputs.audio.shape == (1, 48, 65)
+    assert mae.eval()(inputs).isfinite()
+
+
+# --- time: a slice of tokens is a slice of the window ---
+
+
+@pytest.mark.parametrize("stream", ["audio", "visual"])
+def test_one_slice_of_the_input_is_one_slice_of_the_tokens(mae, clips, stream):
+    def tokens(clips):
+        if stream == "audio":
+            return mae.in_slices(mae.audio_encoder.patch_embed(mae.spectrogram(clips)))
+        return mae.in_slices(mae.visual_encoder.patch_embed(clips.frames))
+
+    for k in range(SLICES):
+        frames, audio = clips.frames.clone(), clips.audio.clone()
+        frames[:, FRAMES * k : FRAMES * (k + 1)] += torch.randn(8, FRAMES, 3, 16, 16, generator=seeded())
+        audio[:, :, COLUMNS * k : COLUMNS * (k + 1)] += 20 * torch.randn(8, 48, COLUMNS, generator=seeded())
+        changed = ModelInputs(frames, audio)
+        assert moved(tokens(clips), tokens(changed)) == [(sample, k) for sample in range(8)]
+
+
+@pytest.mark.parametrize("direction", ["audio_to_visual", "visual_to_audio"])
+def test_a_translator_takes_each_slice_of_each_sample_by_itself(mae, direction):
+    tokens_in, tokens_out = mae.slice_tokens if direction == "audio_to_visual" else mae.slice_tokens[::-1]
+    slices = torch.randn(2, 4, tokens_in, 24, generator=seeded())
+    translate = getattr(mae, direction)
+    assert translate(slices).shape == (2, 4, tokens_out, 24)
+    for sample in range(2):
+        for k in range(4):
+            changed = slices.clone()
+            changed[sample, k] += torch.randn(tokens_in, 24, generator=seeded(1))
+            assert moved(translate(slices), translate(changed)) == [(sample, k)]
+
+
+@pytest.mark.parametrize("stream", ["audio", "visual"])
+def test_a_slice_speaks_for_its_own_moment_and_a_hidden_one_not_at_all(mae, stream):
+    features = Features(
+        torch.randn(2, 48, 24, generator=seeded(1)), torch.randn(2, 32, 24, generator=seeded(2))
+    )
+    visible_visual, visible_audio = complementary_slices(2, SLICES, seeded(3))
+    before = mae.complete(features, visible_visual, visible_audio)
+    visible = visible_audio if stream == "audio" else visible_visual
+    tokens = mae.slice_tokens[0 if stream == "audio" else 1]
+    for sample in range(2):
+        for k in range(SLICES):
+            changed = getattr(features, stream).clone()
+            changed[sample, k * tokens : (k + 1) * tokens] += torch.randn(tokens, 24, generator=seeded(4))
+            after = mae.complete(replace(features, **{stream: changed}), visible_visual, visible_audio)
+            expected = [(sample, k)] if k in visible[sample] else []
+            # What is seen stays itself in its own stream, and is the guess at the same moment of the other.
+            assert [moved(*streams) for streams in zip(before, after, strict=True)] == [expected, expected]
+
+
+def test_completed_features_are_half_seen_and_half_guessed(mae):
+    features = Features(
+        torch.randn(2, 48, 24, generator=seeded(1)), torch.randn(2, 32, 24, generator=seeded(2))
+    )
+    visible_visual, visible_audio = complementary_slices(2, SLICES, seeded(3))
+    completed = mae.complete(features, visible_visual, visible_audio)
+    audio, visual = features.audio.view(2, SLICES, 6, 24), features.visual.view(2, SLICES, 4, 24)
+    for b in range(2):
+        for k in range(SLICES):
+            heard = k in visible_audio[b]
+            sound = audio[b, k] if heard else mae.visual_to_audio(visual[b : b + 1, k : k + 1])[0, 0]
+            picture = mae.audio_to_visual(audio[b : b + 1, k : k + 1])[0, 0] if heard else visual[b, k]
+            torch.testing.assert_close(completed[0][b, k], sound)
+            torch.testing.assert_close(completed[1][b, k], picture)
+
+
+@pytest.mark.parametrize("stream", ["audio", "visual"])
+def test_a_fused_slice_holds_its_own_moment_of_both_streams(mae, stream):
+    features = Features(
+        torch.randn(2, 48, 24, generator=seeded(1)), torch.randn(2, 32, 24, generator=seeded(2))
+    )
+    tokens = mae.slice_tokens[0 if stream == "audio" else 1]
+    for k in range(SLICES):
+        changed = getattr(features, stream).clone()
+        changed[:, k * tokens : (k + 1) * tokens] += torch.randn(2, tokens, 24, generator=seeded(4))
+        halves = zip(
+            mae.fuse(features).chunk(2, dim=-1),
+            mae.fuse(replace(features, **{stream: changed})).chunk(2, dim=-1),
+            strict=True,
+        )
+        for before, after in halves:  # what the sound's reduction says, and what the picture's says
+            assert moved(before[:, :, None], after[:, :, None]) == [(0, k), (1, k)]
+
+
+# --- samples: each is judged alone, and no two are judged alike ---
+
+
+def test_a_sample_does_not_depend_on_its_batch_mates(mae, clips):
+    mae.eval()
+    alone = [some(clips, slice(i, i + 1)) for i in range(8)]
+    torch.testing.assert_close(mae(clips), torch.cat([mae(one) for one in alone]), atol=1e-5, rtol=1e-5)
+    completed = mae.complete(mae.features(clips), *complementary_slices(8, SLICES, seeded()))
+    visible = complementary_slices(8, SLICES, seeded())
+    for i, one in enumerate(alone):
+        by_itself = mae.complete(mae.features(one), *(index[i : i + 1] for index in visible))
+        for together, apart in zip(completed, by_itself, strict=True):
+            torch.testing.assert_close(together[i], apart[0], atol=1e-5, rtol=1e-5)
+
+
+def test_different_clips_give_the_classifier_different_inputs_at_the_start(mae, clips):
+    seen = []
+    mae.classifier.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    logits = mae.eval()(clips)
+    for half in seen[0].chunk(2, dim=-1):  # of the sound, and of the picture
+        assert torch.pdist(half).min() > 1e-2
+    assert torch.pdist(logits[:, None]).min() > 1e-5
+
+
+@torch.no_grad()
+def test_attention_equals_its_slow_twin_and_depends_on_the_query():
+    torch.manual_seed(0)
+    attention = Attention(8, 2)
+    torch.nn.init.normal_(attention.qkv.weight)
+    tokens = torch.randn(1, 5, 8)
+    queries, keys, values = (F.linear(tokens[0], *part) for part in zip(
+        attention.qkv.weight.chunk(3), attention.qkv.bias.chunk(3), strict=True
+    ))  # fmt: skip
+    rows = []
+    for i in range(5):
+        heads = []
+        for part in (slice(0, 4), slice(4, 8)):
+            weights = [math.exp(float(queries[i, part] @ keys[j, part]) / math.sqrt(4)) for j in range(5)]
+            heads.append(sum(w / sum(weights) * values[j, part] for j, w in enumerate(weights)))
+        rows.append(torch.cat(heads))
+    expected = attention.proj(torch.stack(rows))
+    torch.testing.assert_close(attention(tokens)[0], expected, atol=1e-5, rtol=1e-5)
+    assert torch.pdist(expected).min() > 0.1  # five queries over the same keys find five things
+
+
+# --- masks ---
+
+
+@given(batch=st.integers(1, 6), half=st.integers(1, 8), seed=st.integers(0, 2**31))
+@settings(max_examples=40, deadline=None)
+def test_masks_are_complementary_exact_and_sorted(batch, half, seed):
+    visual, audio = complementary_slices(batch, 2 * half, seeded(seed))
+    assert visual.shape == audio.shape == (batch, half)
+    for seen, heard in zip(visual.tolist(), audio.tolist(), strict=True):
+        assert sorted(seen + heard) == list(range(2 * half))
+        assert seen == sorted(seen)
+        assert heard == sorted(heard)
+    again = complementary_slices(batch, 2 * half, seeded(seed))
+    assert torch.equal(visual, again[0])
+    assert torch.equal(audio, again[1])
+
+
+def test_masks_differ_between_samples_and_hide_every_slice_alike():
+    visual, _ = complementary_slices(512, SLICES, seeded())
+    assert len(visual.unique(dim=0)) > 60  # of 70 that there are
+    shares = visual.flatten().bincount(minlength=SLICES) / 512
+    assert (shares - 0.5).abs().max() < 0.1
+    assert not torch.equal(visual, complementary_slices(512, SLICES, seeded(1))[0])
+
+
+def test_what_is_put_into_a_sequence_is_what_is_taken_out():
+    sequence = torch.randn(3, SLICES, 2, 5)
+    untouched = sequence.clone()
+    index, rest = complementary_slices(3, SLICES, seeded())
+    values = torch.randn(3, SLICES // 2, 2, 5)
+    changed = put_slices(sequence, index, values)
+    assert torch.equal(take_slices(changed, index), values)
+    assert torch.equal(take_slices(changed, rest), take_slices(sequence, rest))
+    assert torch.equal(sequence, untouched)
+    assert torch.equal(take_slices(sequence, index)[2, 1], sequence[2, index[2, 1]])
+
+
+# --- patches ---
+
+SIDES = st.integers(1, 3)
+
+
+@given(batch=SIDES, grid=st.tuples(SIDES, SIDES), patch=st.tuples(SIDES, SIDES))
+@settings(max_examples=25, deadline=None)
+def test_a_spectrogram_that_is_cut_can_be_joined(batch, grid, patch):
+    (steps, bands), (columns, height) = grid, patch
+    log_mel = torch.randn(batch, bands * height, steps * columns)
+    patches = cut_audio(log_mel, patch)
+    assert patches.shape == (batch, steps * bands, columns * height)
+    assert torch.equal(join_audio(patches, patch, bands * height), log_mel)
+    assert patches[0, -1].sum() == pytest.approx(float(log_mel[0, -height:, -columns:].sum()), abs=1e-5)
+
+
+@given(batch=SIDES, grid=st.tuples(SIDES, SIDES), patch=st.tuples(SIDES, SIDES, SIDES))
+@settings(max_examples=25, deadline=None)
+def test_a_video_that_is_cut_can_be_joined(batch, grid, patch):
+    (steps, side), (depth, rows, columns) = grid, patch
+    size = side * rows * columns  # square, and whole patches either way
+    frames = torch.randn(batch, steps * depth, 3, size, size)
+    patches = cut_video(frames, patch)
+    assert patches.shape == (batch, steps * (size // rows) * (size // columns), 3 * depth * rows * columns)
+    assert torch.equal(join_video(patches, patch, size), frames)
+    corner = frames[0, -depth:, :, -rows:, -columns:]
+    assert patches[0, -1].sum() == pytest.approx(float(corner.sum()), abs=1e-4)
+
+
+def test_patches_are_cut_in_the_order_of_the_tokens(mae, clips):
+    """A projection is a matrix on the values of a patch: token n must come from patch n."""
+    audio, visual = mae.audio_encoder.patch_embed, mae.visual_encoder.patch_embed
+    values = cut_audio(mae.spectrogram(clips), (4, 16))
+    matrix = audio.proj.weight.flatten(1)
+    torch.testing.assert_close(audio(mae.spectrogram(clips)), values @ matrix.T + audio.proj.bias)
+    values = cut_video(clips.frames, (2, 8, 8))
+    matrix = rearrange(visual.proj.weight, "d c u p q -> d (u p q c)")
+    torch.testing.assert_close(
+        visual(clips.frames), values @ matrix.T + visual.proj.bias, atol=1e-5, rtol=1e-5
+    )
+
+
+def test_position_codes_equal_the_formula_and_equal_places_have_equal_codes():
+    codes = grid_positions((50,), 12)
+    for place in (0, 1, 7, 49):
+        for i in range(6):
+            angle = place / 10_000 ** (2 * i / 12)
+            assert codes[place, 2 * i].item() == pytest.approx(math.sin(angle), abs=1e-6)
+            assert codes[place, 2 * i + 1].item() == pytest.approx(math.cos(angle), abs=1e-6)
+    grid = grid_positions((3, 2, 4), 12).view(3, 2, 4, 12)
+    for axis, share in enumerate((slice(0, 4), slice(4, 8), slice(8, 12))):
+        along = grid.movedim(axis, 0)[..., share]  # (places on this axis, ..., its channels)
+        assert torch.equal(along, along[:, :1, :1].expand_as(along))
+        torch.testing.assert_close(along[:, 0, 0], grid_positions((len(along),), 4))
+    assert torch.pdist(grid.flatten(0, 2)).min() > 0.1  # and other places have other codes
+    assert torch.equal(grid_positions((2, 2, 4), 12), grid[:2].flatten(0, 2))  # a longer window goes on
+
+
+def test_a_decoder_knows_where_a_patch_belongs(mae):
+    alike = torch.ones(1, SLICES, 1, 24)
+    for patches in mae.reconstruct(alike.expand(-1, -1, 6, -1), alike.expand(-1, -1, 4, -1)):
+        assert torch.pdist(patches[0].flatten(0, 1)).min() > 1e-3
+
+
+# --- losses ---
+
+
+def test_a_normalised_patch_keeps_its_pattern_only():
+    patches = torch.randn(4, 3, 64, generator=seeded())
+    normal = normalised_patches(patches)
+    torch.testing.assert_close(normal.mean(dim=-1), torch.zeros(4, 3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(normal.std(dim=-1), torch.ones(4, 3), atol=1e-5, rtol=0)
+    louder = patches * torch.rand(4, 3, 1).add(0.5) + torch.randn(4, 3, 1)
+    torch.testing.assert_close(normalised_patches(louder), normal, atol=1e-4, rtol=1e-4)
+    assert torch.equal(normalised_patches(torch.full((1, 1, 64), 3.0)), torch.zeros(1, 1, 64))
+
+
+def random_guesses(batch: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """In the shapes that `AVFFMAE.reconstruct` returns."""
+    return (
+        torch.randn(batch, SLICES, 6, 64, generator=seeded(5)),
+        torch.randn(batch, SLICES, 4, 384, generator=seeded(6)),
+    )
+
+
+def reconstruction(mae: AVFFMAE, clips: ModelInputs, guesses) -> float:
+    mae.reconstruct = lambda *completed: guesses
+    return stage_one(mae, clips, LABELS, seeded(3))["reconstruction"].item()
+
+
+def test_reconstruction_equals_its_slow_twin(mae, clips):
+    clips = some(clips, slice(0, 2))
+    guesses = random_guesses(2)
+    visible_visual, visible_audio = complementary_slices(2, SLICES, seeded(3))
+    log_mel = mae.spectrogram(clips)
+    errors = {"audio": [], "visual": []}
+
+    def compare(stream, guess, values):
+        mean = sum(values) / len(values)
+        deviation = math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1) + 1e-6)
+        errors[stream] += [(g - (v - mean) / deviation) ** 2 for g, v in zip(guess, values, strict=True)]
+
+    for b in range(2):
+        for k in range(SLICES):
+            if k not in visible_audio[b]:
+                for t in range(2):
+                    for band in range(3):
+                        start = (2 * k + t) * 4
+                        patch = log_mel[b, 16 * band : 16 * (band + 1), start : start + 4]
+                        compare("audio", guesses[0][b, k, 3 * t + band].tolist(), patch.T.flatten().tolist())
+            if k not in visible_visual[b]:
+                for row in range(2):
+                    for column in range(2):
+                        tubelet = clips.frames[
+                            b, 2 * k : 2 * k + 2, :, 8 * row : 8 * row + 8, 8 * column : 8 * column + 8
+                        ]
+                        values = tubelet.permute(0, 2, 3, 1).flatten().tolist()
+                        compare("visual", guesses[1][b, k, 2 * row + column].tolist(), values)
+    expected = sum(sum(found) / len(found) for found in errors.values())
+    assert len(errors["audio"]) == 2 * 4 * 6 * 64
+    assert reconstruction(mae, clips, guesses) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("stream", [0, 1], ids=["audio", "visual"])
+def test_only_hidden_patches_are_compared(mae, clips, stream):
+    guesses = random_guesses(8)
+    before = reconstruction(mae, clips, guesses)
+    visible_visual, visible_audio = complementary_slices(8, SLICES, seeded(3))
+    shown, hidden = (visible_audio, visible_visual) if stream == 0 else (visible_visual, visible_audio)
+    rows = torch.arange(8)[:, None]
+    guesses[stream][rows, shown] += 100
+    assert reconstruction(mae, clips, guesses) == before
+    guesses[stream][0, hidden[0, 0], 0, 0] += 100
+    assert reconstruction(mae, clips, guesses) > before + 0.1
+
+
+def test_wasserstein_losses_pull_apart():
+    real, fake = torch.tensor([[1.0, 2.0], [3.0, 6.0]]), torch.tensor([[-1.0, 0.0], [2.0, 5.0]])
+    assert wasserstein_generator(fake).item() == -1.5
+    assert wasserstein_critic(real, fake).item() == 1.5 - 3.0
+
+
+@pytest.mark.parametrize(("slope", "penalty"), [(0.0, 1.0), (1.0, 0.0), (3.0, 4.0)])
+def test_gradient_penalty_of_a_linear_critic_is_known(slope, penalty):
+    weight = torch.tensor([0.6, 0.0, -0.8]).mul(slope).requires_grad_()
+    real, fake = torch.randn(2, 4, 5, 3, generator=seeded())
+    found = gradient_penalty(lambda patches: patches @ weight, real, fake, seeded(1))
+    assert found.item() == pytest.approx(penalty, abs=1e-5)
+    if slope:  # and the critic is told about it: d (|w| - 1)^2 / dw = 2 (|w| - 1) w / |w|
+        found.backward()
+        expected = 2 * (slope - 1) * torch.tensor([0.6, 0.0, -0.8])
+        torch.testing.assert_close(weight.grad, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_gradient_penalty_looks_between_real_and_reconstructed_patches():
+    """A critic |x|^2 / 2 has slope |x|; between 0 and a vector of length 2 that is twice the share."""
+    real, fake = torch.zeros(6, 3, 4), torch.tensor([2.0, 0.0, 0.0, 0.0]).expand(6, 3, 4)
+    found = gradient_penalty(lambda x: x.square().sum(-1) / 2, real, fake, seeded(1))
+    shares = torch.rand(6, 3, generator=seeded(1))
+    assert found.item() == pytest.approx((2 * shares - 1).square().mean().item(), rel=1e-5)
+
+
+def test_a_learned_temperature_gets_the_slope_of_the_contrast():
+    audio, visual = torch.randn(2, 6, 8, generator=seeded())
+    log_temperature = torch.tensor(0.3).log().requires_grad_()
+    info_nce(audio, visual, log_temperature.exp()).backward()
+    up, down = (info_nce(audio, visual, 0.3 * math.exp(step)).item() for step in (0.01, -0.01))
+    assert log_temperature.grad.item() == pytest.approx((up - down) / 0.02, rel=1e-2)
+
+
+@pytest.mark.parametrize("granularity", ["slice", "clip"])
+def test_contrast_compares_slices_or_whole_clips(clips, granularity):
+    mae = build(granularity=granularity)
+    features = mae.features(clips)
+    if granularity == "clip":
+        audio, visual = features.audio.mean(dim=1), features.visual.mean(dim=1)
+    else:
+        audio, visual = (
+            changes(stream.view(8, SLICES, -1, 24).mean(dim=2)).flatten(0, 1)
+            for stream in (features.audio, features.visual)
+        )
+    expected = info_nce(audio, visual, mae.config.temperature)
+    found = stage_one(mae, clips, LABELS, seeded())["contrast"]
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_the_loss_is_the_weighted_sum_of_its_parts(clips):
+    mae = build(contrast_weight=0.5, reconstruction_weight=2.0, adversarial_weight=0.25)
+    logged = stage_one(mae, clips, LABELS, seeded())
+    parts = 0.5 * logged["contrast"] + 2.0 * logged["reconstruction"] + 0.25 * logged["adversarial"]
+    torch.testing.assert_close(logged["loss"], parts)
+
+
+def test_stage_one_stops_when_features_collapse(mae, clips):
+    torch.nn.init.zeros_(mae.audio_encoder.norm.weight)
+    with pytest.raises(AVFFError, match="collapsed"):
+        stage_one(mae, clips, LABELS, seeded())
+
+
+# --- gradients ---
+
+ENCODING = {"audio_encoder", "visual_encoder", "audio_to_visual", "visual_to_audio"}
+TRAINED = {
+    "loss of stage one": ENCODING | {"audio_decoder", "visual_decoder", "log_temperature"},
+    "critics of stage one": {"critic"},
+    "loss of stage two": ENCODING | {"audio_reduction", "visual_reduction", "classifier"},
+}
+
+
+@pytest.mark.parametrize("loss", TRAINED)
+def test_every_weight_of_a_stage_gets_a_gradient_and_no_other_does(clips, loss):
+    mae = build(learn_temperature=True, class_token=True)
+    objective, name = (stage_two if "two" in loss else stage_one), "critic_loss" if "crit" in loss else "loss"
+    objective(mae, clips, LABELS, seeded())[name].backward()
+    named = dict(mae.named_parameters())
+    assert {key.split(".")[0] for key in named} == set().union(*TRAINED.values())
+    assert {key.split(".")[0] for key, p in named.items() if p.grad is not None} == TRAINED[loss]
+    without = {
+        key for key, p in named.items()
+        if key.split(".")[0] in TRAINED[loss] and (p.grad is None or not p.grad.any())
+    }  # fmt: skip
+    # Scores matter by their differences, so the last bias of a critic has no slope.
+    assert without == ({f"critic.{s}.mlp.2.bias" for s in ("audio", "visual")} if "crit" in loss else set())
+
+
+def test_the_critics_push_the_reconstruction_towards_what_they_score_higher(clips):
+    """Of the whole loss only the critics' opinion is left: a step down its slope raises their scores."""
+    mae = build(contrast_weight=0.0, reconstruction_weight=0.0, adversarial_weight=1.0)
+    optimiser = torch.optim.SGD([p for n, p in mae.named_parameters() if "decoder" in n], lr=0.1)
+    critics = {name: p.clone() for name, p in mae.critic.named_parameters()}
+    told = []
+    for _ in range(3):
+        logged = stage_one(mae, clips, LABELS, seeded())
+        optimiser.zero_grad()
+        logged["loss"].backward()
+        optimiser.step()
+        told.append(logged["adversarial"].item())
+    assert told[0] > told[1] > told[2]
+    assert all(torch.equal(p, critics[name]) for name, p in mae.critic.named_parameters())
+
+
+def test_groups_leave_the_critics_out_and_freeze_encoders(clips):
+    mae = build(learn_temperature=True)
+    for encoder_lr in (0.0, 1e-3):
+        groups = parameter_groups(mae, TrainSettings(encoder_lr=encoder_lr))
+        trained = {id(p) for group in groups for p in group["params"]}
+        for name, p in mae.named_parameters():
+            left_out = name.startswith("critic.") or ("_encoder." in name and not encoder_lr)
+            assert (id(p) in trained) != left_out, name
+
+
+# --- training ---
+
+RUN = TrainSettings(steps=6, batch_size=8, lr=3e-3, encoder_lr=3e-3, save_every=2)
+
+
+def speaking_clips() -> ModelInputs:
+    """One picture and one sound, both as they are or both turned round, drawn anew in every slice."""
+    side = torch.randint(0, 2, (8, SLICES), generator=seeded(1)) * 2.0 - 1
+    picture, voice = torch.randn(3, 16, 16, generator=seeded(2)), torch.randn(48, 1, generator=seeded(3))
+    frames = side.repeat_interleave(FRAMES, dim=1)[:, :, None, None, None] * picture
+    audio = F.pad(side.repeat_interleave(COLUMNS, dim=1)[:, None] * voice, (0, 1))
+    return ModelInputs(
+        frames + 0.3 * torch.randn(frames.shape, generator=seeded(4)),
+        20 * (audio + 0.3 * torch.randn(audio.shape, generator=seeded(5))) - 20,
+    )
+
+
+def test_stage_one_learns_to_tell_one_stream_from_the_other(mae, tmp_path):
+    """Who does not know the side of a hidden slice can guess no better than 1 for each stream."""
+    clips, longer = speaking_clips(), replace(RUN, steps=40, lr=6e-3, encoder_lr=6e-3)
+    history = fit(mae, stage_one, lambda step: (clips, LABELS), longer, tmp_path)
+    first, last = (
+        {name: np.mean([record[name] for record in part]) for name in part[0]}
+        for part in (history[:3], history[-3:])
+    )
+    assert first["reconstruction"] > 2
+    assert last["reconstruction"] < 1.4
+    assert last["contrast"] < math.log(8 * SLICES) / 2
+    assert last["loss"] < 0.5 * first["loss"]
+    assert all(math.isfinite(record["critic_loss"]) for record in history)
+
+
+def test_a_killed_run_resumes_to_the_same_weights(mae, clips, tmp_path):
+    start = {name: tensor.clone() for name, tensor in mae.state_dict().items()}
+
+    def run(folder, on_step=None):
+        mae.load_state_dict(start)
+        return fit(mae, stage_one, lambda step: (clips, LABELS), RUN, folder, on_step)
+
+    whole = run(tmp_path / "whole")
+    expected = {name: tensor.clone() for name, tensor in mae.state_dict().items()}
+    for critic in ("critic.audio.mlp.0.weight", "critic.visual.mlp.0.weight"):
+        assert not torch.equal(expected[critic], start[critic])
+
+    def kill(step, record):
+        if step == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "killed", kill)
+    assert run(tmp_path / "killed") == whole
+    for name, tensor in mae.state_dict().items():
+        assert torch.equal(tensor, expected[name]), name
+
+
+def test_stage_two_starts_from_every_weight_of_stage_one(mae, clips, tmp_path):
+    start = {name: tensor.clone() for name, tensor in mae.state_dict().items()}
+    fit(mae, stage_one, lambda step: (clips, LABELS), replace(RUN, steps=2), tmp_path / "one")
+    mae.save_pretrained(tmp_path / "model")
+    learned = mae.state_dict()
+    handed = Detector.from_pretrained(tmp_path / "model")
+    assert handed.state_dict().keys() == learned.keys()
+    for name, tensor in handed.state_dict().items():
+        assert torch.equal(tensor, learned[name]), name
+        fixed = name.endswith("positions") or name == "log_temperature"
+        in_stage_two = name.startswith(("audio_reduction", "visual_reduction", "classifier"))
+        # A critic's last bias has no slope. All else was learned, A2V and V2A with it.
+        if not name.endswith("mlp.2.bias"):
+            assert torch.equal(tensor, start[name]) == (fixed or in_stage_two), name
+
+    fit(handed, stage_two, lambda step: (clips, LABELS), replace(RUN, steps=2), tmp_path / "two")
+    kept = {name for name, tensor in handed.state_dict().items() if torch.equal(tensor, learned[name])}
+    out_of_stage_two = ("audio_decoder", "visual_decoder", "critic", "log_temperature")
+    assert kept == {
+        name for name in learned if name.startswith(out_of_stage_two) or name.endswith("positions")
+    }
+
+
+# --- configs and checkpoints ---
+
+
+def test_save_and_load_give_the_same_model(mae, clips, tmp_path):
+    mae.save_pretrained(tmp_path)
+    loaded = Detector.from_pretrained(tmp_path)
+    assert type(loaded) is AVFFMAE
+    assert loaded.config == mae.config
+    assert loaded.spec == mae.spec
+    torch.testing.assert_close(loaded(clips), mae.eval()(clips), atol=0, rtol=0)
+    assert json.loads((tmp_path / CONFIG_NAME).read_text())["family"] == "AVFFMAE"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"slices": 7},
+        {"slices": 0},
+        {"slices": 6},
+        {"duration": 0.6},
+        {"dim": 20},
+        {"dim": 36, "heads": 5},
+        {"decoder_dim": 8},
+        {"threshold": 1.0},
+        {"temperature": 0.0},
+        {"granularity": "slices"},
+        {"image_size": 20},
+        {"frame_count": 17},
+        {"audio_patch": (4, 20)},
+    ],
+    ids=str,
+)
+def test_a_config_that_makes_no_sense_is_refused(wrong):
+    with pytest.raises(AVFFError, match=r"; (expected|choose)") as caught:
+        replace(MINI, **wrong)
+    assert "\n" not in str(caught.value)
+
+
+def test_base_has_the_papers_size():
+    with torch.device("meta"):
+        model = AVFFMAE(AVFFMAEConfig())
+        frames, audio = torch.empty(1, 16, 3, 224, 224), torch.empty(1, 128, 769)
+    features = model.features(ModelInputs(frames, audio))
+    assert features.visual.shape == (1, 1568, 768)
+    assert features.audio.shape == (1, 384, 768)
+    assert model.slice_tokens == (48, 196)
+    assert model(ModelInputs(frames, audio)).shape == (1,)
+    audio_values, video_values = (patches.shape[-1] for patches in model.patches(ModelInputs(frames, audio)))
+    assert (audio_values, video_values) == (256, 1536)
+    assert len(model.visual_encoder.blocks) == 12
+    vit = count_parameters(model.visual_encoder)
+    assert 85e6 < vit < 88e6  # ViT-B
+
+
+def test_tiny_is_small_and_depends_on_its_seed_only():
+    first, same, other = AVFFMAE.tiny(1), AVFFMAE.tiny(1), AVFFMAE.tiny(2)
+    assert count_parameters(first) <= 6_000_000
+    name = "audio_to_visual.tokens.weight"
+    assert torch.equal(first.state_dict()[name], same.state_dict()[name])
+    assert not torch.equal(first.state_dict()[name], other.state_dict()[name])
+
+
+@pytest.mark.parametrize("config", [AVFFMAEConfig(), AVFFMAEConfig(**TINY)], ids=["base", "tiny"])
+def test_no_mel_filter_falls_between_two_frequencies(config):
+    filters = melscale_fbanks(config.mel["n_fft"] // 2 + 1, 0.0, 8000.0, config.mel["n_mels"], 16_000)
+    assert (filters.sum(dim=0) > 0).all()
