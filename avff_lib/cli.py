@@ -278,11 +278,10 @@ def _print_sync(report: SyncReport) -> None:
     if report.error:
         print(report.error, file=sys.stderr)  # it names the file
         return
-    order = "after" if report.lag >= 0 else "before"
+    order = f"{abs(report.lag):.2f} s {'after' if report.lag > 0 else 'before'}" if report.lag else "with"
     print(
-        f"{report.path}: the voice comes {abs(report.lag):.2f} s {order} the lips (correlation "
-        f"{report.correlation:.2f}, without a shift {report.correlation_at_zero:.2f}, "
-        f"confidence {report.confidence:.2f})"
+        f"{report.path}: the voice comes {order} the lips (correlation {report.correlation:.2f}, "
+        f"without a shift {report.correlation_at_zero:.2f}, confidence {report.confidence:.2f})"
     )
     for warning in report.warnings:
         print(f"  note: {warning}")

@@ -22,9 +22,9 @@ STEP = 0.04  # seconds between two values of a curve; that of video with 25 fram
 MAX_LAG = 0.6  # seconds; the reach of SyncNet's search, 15 frames to either side
 LAGS = STEP * np.arange(-round(MAX_LAG / STEP), round(MAX_LAG / STEP) + 1)
 SHORTEST = 1.6  # seconds; at the largest lag one second of it is left to compare
-WINDOW = 8.0  # seconds of a file that are held in memory at once
+WINDOW = 5.0  # seconds of a file that are held in memory at once
 SLOWEST = 0.1  # seconds from one frame to the next; with fewer frames syllables are missed
-SILENCE = 1e-3  # peak amplitude, -60 dB, below which there is no sound
+SILENCE = 1e-6  # power, -60 dB; where even the loudest moment is softer there is no voice
 LOUDNESS_WINDOW = 0.06  # seconds
 FLOOR = 40.0  # dB below the loudest moment, where the background's noise takes over
 DRIFT = 0.5  # seconds; what changes more slowly is pose, light or distance, and no speech
@@ -88,14 +88,15 @@ def mouth_opening(clip: Clip) -> np.ndarray:
     Raises:
         AVFFError: too short, too few frames, or no face.
     """
-    if clip.duration < SHORTEST:
-        raise AVFFError(
-            f"{clip.duration:.2f} s are too short to compare lips with voice; give {SHORTEST:g} s or more"
-        )
     gap = np.median(np.diff(clip.times)) if len(clip.times) > 1 else clip.duration
     if gap > SLOWEST:
         raise AVFFError(
             f"{1 / gap:.1f} frames a second are too few to follow lips; give {1 / SLOWEST:.0f} or more"
+        )
+    shown = clip.times[-1] - clip.times[0] + gap
+    if shown < SHORTEST - STEP / 2:
+        raise AVFFError(
+            f"{shown:.2f} s of picture are too short to compare lips with voice; give {SHORTEST:g} s or more"
         )
     face = speaker_face(track_faces(clip))
     if face is None:
@@ -124,14 +125,13 @@ def loudness(clip: Clip, times: np.ndarray) -> np.ndarray:
     Raises:
         AVFFError: the sound is silent.
     """
-    if np.abs(clip.waveform).max(initial=0.0) < SILENCE:
-        raise AVFFError("the sound is silent; give a video of a person speaking")
     energy = np.concatenate([[0.0], np.square(clip.waveform, dtype=np.float64).cumsum()])
     edges = (times[:, None] - clip.start + np.array([-0.5, 0.5]) * LOUDNESS_WINDOW) * clip.sample_rate
     first, last = np.clip(edges.round().astype(int), 0, len(clip.waveform)).T
     power = (energy[last] - energy[first]) / np.maximum(last - first, 1)
-    power = np.maximum(power, power.max() * 10 ** (-FLOOR / 10))
-    return 10 * np.log10(power)
+    if power.max() < SILENCE:
+        raise AVFFError("the sound is silent; give a video of a person speaking")
+    return 10 * np.log10(np.maximum(power, power.max() * 10 ** (-FLOOR / 10)))
 
 
 def cross_correlation(a: np.ndarray, b: np.ndarray, max_lag: int) -> np.ndarray:

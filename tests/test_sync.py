@@ -127,7 +127,8 @@ def test_a_still_picture_has_no_lag_to_be_sure_of(genuine):
 @pytest.mark.parametrize(
     ("spoilt", "said"),
     [
-        (lambda clip: clip.window(0.0, 1.0), "1.00 s are too short"),
+        (lambda clip: clip.window(0.0, 1.0), "1.00 s of picture are too short"),
+        (lambda clip: replace(clip, frames=clip.frames[:20], times=clip.times[:20]), "0.80 s of picture"),
         (lambda clip: replace(clip, frames=clip.frames[::5], times=clip.times[::5]), "5.0 frames a second"),
         (lambda clip: replace(clip, frames=clip.frames[:1], times=clip.times[:1]), "frames a second"),
         (lambda clip: replace(clip, frames=np.zeros_like(clip.frames)), "no face was found"),

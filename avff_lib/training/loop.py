@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins import precision
 from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import get_cosine_schedule_with_warmup
@@ -23,6 +24,17 @@ from avff_lib.training.settings import TrainSettings
 
 LAST_NAME = "last.pt"
 HISTORY_NAME = "history.json"
+
+
+class MixedPrecision(precision.MixedPrecision):
+    """bfloat16 where autocast finds it good enough, and nowhere else.
+
+    Fabric would round every input as well, to three digits, and with it the patches and decibels that
+    a model has to reconstruct.
+    """
+
+    def convert_input(self, data: Any) -> Any:
+        return data
 
 
 class Task(nn.Module):
@@ -64,7 +76,7 @@ def fit(
         AVFFError: the loss is not a number, or ``out`` holds a run with other settings.
     """
     out.mkdir(parents=True, exist_ok=True)
-    fabric = Fabric(accelerator="auto", devices=1, precision=settings.precision)
+    fabric = _fabric(settings.precision)
     optimizer = torch.optim.AdamW(parameter_groups(model, settings))
     schedule = get_cosine_schedule_with_warmup(
         optimizer, math.ceil(settings.warmup * settings.steps), settings.steps
@@ -130,6 +142,13 @@ def parameter_groups(model: Detector, settings: TrainSettings) -> list[dict[str,
     return [
         {"params": members, "lr": rate, "weight_decay": decay} for (rate, decay), members in groups.items()
     ]
+
+
+def _fabric(name: str) -> Fabric:
+    if name == "32-true":
+        return Fabric(accelerator="auto", devices=1)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return Fabric(accelerator=device, devices=1, plugins=MixedPrecision(name, device))
 
 
 def _step_seed(seed: int, step: int) -> int:
