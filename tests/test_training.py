@@ -9,9 +9,18 @@ import torch
 import torch.nn.functional as F
 
 from avff_lib.clip import AVFFError, Clip, ModelInputs
-from avff_lib.data.loader import Example, WindowBatches, window_label, window_starts
+from avff_lib.data import loader
+from avff_lib.data.loader import (
+    Example,
+    WindowBatches,
+    load_examples,
+    random_window,
+    window_label,
+    window_starts,
+)
 from avff_lib.data.manifest import Row
 from avff_lib.losses import hidden_mse, info_nce
+from avff_lib.media.encode import write_clip
 from avff_lib.nn.sequences import changes, to_steps
 from avff_lib.objectives import retrieval_accuracy, stage_one, stage_two
 from avff_lib.training.loop import fit, parameter_groups
@@ -99,6 +108,45 @@ def test_windows_cover_the_clip_to_its_end():
     assert window_starts(1.0, 1.0, 0.5) == [0.0]
     assert window_starts(2.2, 1.0, 0.5) == pytest.approx([0.0, 0.5, 1.0, 1.2])
     assert window_starts(2.0, 1.0, 0.5) == pytest.approx([0.0, 0.5, 1.0])
+
+
+@pytest.mark.parametrize("length", [1.0, 2.0, 7.0])
+def test_a_training_window_keeps_both_streams_in_step_and_in_their_own_time(mini, length, monkeypatch):
+    """A shifted sound would be a forgery labelled genuine; a stretched one would speak another language."""
+    monkeypatch.setattr(loader, "prepare", lambda window, spec: window)
+    rate, spec = 16_000, mini.spec
+    times = np.arange(round(length * 25)) / 25
+    frames = np.broadcast_to((times * 32).astype(np.uint8)[:, None, None, None], (len(times), 8, 8, 3))
+    sound = np.arange(round(length * rate), dtype=np.float32) / rate  # both streams say what time it is
+    example = Example(Row(None, 0, "RVRA", "real", "a"), Clip(frames, times, sound, rate, 0.0, length))
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        window, label = random_window(example, spec, rng)
+        assert label == 0
+        assert window.waveform[[0, -1]] == pytest.approx([window.start, window.end], abs=1e-4)
+        shown = window.frames[:, 0, 0, 0] / 32
+        assert shown == pytest.approx(window.times, abs=1 / 32)
+        assert window.end - window.start == pytest.approx(spec.duration)
+        assert window.times[0] - window.start == pytest.approx(0.02, abs=0.021)
+
+
+def test_a_clip_without_a_face_or_too_short_is_skipped_with_its_reason(mini, tmp_path):
+    """Training on blank frames is worse than training on fewer clips."""
+    rows = []
+    for name, length in (("blank", 2.0), ("short", 0.6), ("broken", 0.0)):
+        rows.append(Row(tmp_path / f"{name}.mp4", 0, "RVRA", "real", "a"))
+        times = np.arange(round(length * 25)) / 25
+        frames = np.zeros((len(times), 64, 64, 3), np.uint8)
+        sound = np.zeros(round(length * 16_000), np.float32)
+        if length:
+            write_clip(Clip(frames, times, sound, 16_000, 0.0, length), rows[-1].path)
+        else:
+            rows[-1].path.write_bytes(b"no video")
+    examples, skipped = load_examples(rows, mini.spec, workers=1)
+    assert examples == []
+    assert [entry.row for entry in skipped] == rows
+    for entry, reason in zip(skipped, ("no face", "lasts 0.6", "cannot be read"), strict=True):
+        assert reason in entry.reason
 
 
 def test_a_batch_depends_on_seed_and_step_alone_and_is_balanced(mini, examples):
