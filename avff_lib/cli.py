@@ -1,4 +1,4 @@
-"""The command line: ``avff synth | audit | pretrain | train | evaluate | predict | sync``.
+"""The command line: ``avff synth | audit | prepare | pretrain | train | evaluate | predict | sync``.
 
 Each command imports what it needs when it is called, so that ``avff --help`` answers at once.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -20,8 +20,9 @@ from avff_lib.clip import AVFFError
 from avff_lib.training.settings import TrainSettings
 
 if TYPE_CHECKING:
-    from avff_lib.data.loader import Example
+    from avff_lib.data.loader import Example, Skipped
     from avff_lib.data.manifest import Row
+    from avff_lib.data.shards import StoredExample
     from avff_lib.models import Detector
     from avff_lib.objectives import Objective
     from avff_lib.sync import SyncReport
@@ -80,6 +81,31 @@ def audit(data: Positional[Path], out: Path | None = None) -> None:
         _write_json(report.to_json(), out)
 
 
+def prepare(
+    data: Positional[Path],
+    out: Path,
+    image_size: int = 64,
+    sample_rate: int = 16_000,
+    workers: int | None = None,
+) -> None:
+    """Decode a dataset once, for training that reads shards instead of videos.
+
+    Args:
+        data: folder with a manifest.csv.
+        out: folder for the shards; run again to go on, or to mend what was damaged.
+        image_size: of the face crops in pixels; 64 for the tiny models, 224 for the base ones.
+        sample_rate: of the sound in Hz.
+        workers: processes; by default one a core.
+    """
+    from avff_lib.data.shards import write_shards
+
+    rows = _rows(data)
+    sizes = {"image_size": image_size, "sample_rate": sample_rate}
+    skipped = write_shards(rows, out, root=data, workers=workers, **sizes)
+    _print_skipped(skipped)
+    print(f"{len(rows) - len(skipped)} of {len(rows)} clips are stored in {out}; train with --data {out}")
+
+
 def pretrain(
     data: Path,
     out: Path,
@@ -90,7 +116,7 @@ def pretrain(
     """Stage one, self-supervised: learn from genuine clips what belongs together.
 
     Args:
-        data: folder with a manifest.csv; its genuine train clips are used.
+        data: folder with a manifest.csv, or with shards; its genuine train clips are used.
         out: folder for the model; run again to go on after an interruption.
         family: AVFF is the documented system, AVFFMAE the paper's masked autoencoder.
         preset: base starts from pretrained encoders, tiny from nothing.
@@ -101,10 +127,10 @@ def pretrain(
 
     chosen = Detector.families[family]
     model = chosen.tiny(settings.seed) if preset == "tiny" else chosen.base()
-    genuine = [row for row in _rows(data, "train") if row.label == 0]
+    genuine = _examples(data, model, lambda row: row.split == "train" and row.label == 0)
     if not genuine:
-        raise AVFFError(f"{data} lists no genuine train clips; stage one learns from those alone")
-    _fit(model, stage_one, _examples(genuine, model), settings, out)
+        raise AVFFError(f"{data} holds no genuine train clips; stage one learns from those alone")
+    _fit(model, stage_one, genuine, settings, out)
     model.save_pretrained(out)
     print(f"saved in {out}; next: avff train --init {out}")
 
@@ -120,7 +146,7 @@ def train(
     """Stage two, supervised: learn what is false; the threshold is chosen on the validation clips.
 
     Args:
-        data: folder with a manifest.csv; its train and val clips are used.
+        data: folder with a manifest.csv, or with shards; its train and val clips are used.
         out: folder for the model; run again to go on after an interruption.
         init: folder of a model from stage one; by default a tiny one with random weights.
         family: of that tiny one.
@@ -132,16 +158,13 @@ def train(
     from avff_lib.objectives import stage_two
 
     model = Detector.from_pretrained(init) if init else Detector.families[family].tiny(settings.seed)
-    rows = _rows(data)
-    examples = _examples([row for row in rows if row.split == "train"], model)
+    examples = _examples(data, model, lambda row: row.split == "train")
     if len({example.row.label for example in examples}) < 2:
         raise AVFFError(
             f"the train clips of {data} are of one class only; stage two needs genuine and fake ones"
         )
     _fit(model, stage_two, examples, settings, out)
-    validation = [row for row in rows if row.split == "val"]
-    if validation:
-        choose_threshold(model, _examples(validation, model))
+    choose_threshold(model, _examples(data, model, lambda row: row.split == "val"))
     model.config = replace(model.config, trained_on=trained_on or f"{len(examples)} clips of {data.name}")
     model.save_pretrained(out)
     print(f"saved in {out}, threshold {model.config.threshold:.2f}; next:")
@@ -149,7 +172,11 @@ def train(
 
 
 def _fit(
-    model: Detector, objective: Objective, examples: list[Example], settings: TrainSettings, out: Path
+    model: Detector,
+    objective: Objective,
+    examples: Sequence[Example | StoredExample],
+    settings: TrainSettings,
+    out: Path,
 ) -> None:
     from avff_lib.data.loader import WindowBatches
     from avff_lib.training.loop import fit
@@ -160,13 +187,23 @@ def _fit(
     print(f"loss {first['loss']:.3f} -> {last['loss']:.3f} in {len(history)} steps")
 
 
-def _examples(rows: Sequence[Row], model: Detector) -> list[Example]:
+def _examples(
+    data: Path, model: Detector, wanted: Callable[[Row], bool]
+) -> Sequence[Example | StoredExample]:
+    """The wanted clips of a dataset, or of the shards that ``avff prepare`` made of one."""
     from avff_lib.data.loader import load_examples
+    from avff_lib.data.shards import INDEX_NAME, read_shards
 
-    examples, skipped = load_examples(rows, model.spec)
+    if (data / INDEX_NAME).exists():
+        return [example for example in read_shards(data, model.spec) if wanted(example.row)]
+    examples, skipped = load_examples([row for row in _rows(data) if wanted(row)], model.spec)
+    _print_skipped(skipped)
+    return examples
+
+
+def _print_skipped(skipped: Sequence[Skipped]) -> None:
     for entry in skipped:
         print(f"skipped {entry.row.path}: {entry.reason}", file=sys.stderr)
-    return examples
 
 
 def _rows(data: Path, split: str | None = None) -> list[Row]:
@@ -289,7 +326,7 @@ def _print_sync(report: SyncReport) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; bad input ends with one sentence on stderr and status 2."""
-    commands = (synth, audit, pretrain, train, evaluate, predict, sync)
+    commands = (synth, audit, prepare, pretrain, train, evaluate, predict, sync)
     try:
         status = subcommand_cli_from_dict(
             {command.__name__: command for command in commands},

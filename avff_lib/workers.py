@@ -29,6 +29,7 @@ def map_in_processes(
     *,
     description: str,
     done: int = 0,
+    unit: str = "clip",
 ) -> Iterator[Result]:
     """``function`` of each item, in the order of ``items``, with a progress bar.
 
@@ -41,6 +42,7 @@ def map_in_processes(
         workers: how many processes.
         description: of the progress bar.
         done: items finished earlier, which the bar counts.
+        unit: what an item is called in the bar.
 
     Raises:
         AVFFError: a process died.
@@ -49,7 +51,7 @@ def map_in_processes(
     try:
         with ProcessPoolExecutor(workers, context, initializer=_start) as pool:
             results = pool.map(function, items)
-            yield from tqdm(results, desc=description, initial=done, total=done + len(items), unit="clip")
+            yield from tqdm(results, desc=description, initial=done, total=done + len(items), unit=unit)
     except BrokenProcessPool:
         raise AVFFError(
             "a worker process died, often for lack of memory; run the command again with fewer workers"

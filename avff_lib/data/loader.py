@@ -51,7 +51,7 @@ def load_examples(
     Returns:
         The examples in the order of ``rows``, and the rows that could not be used.
     """
-    load = partial(_load, spec=spec)
+    load = partial(load_example, spec=spec)
     workers = min(workers or os.cpu_count() or 1, max(1, len(rows) // 16))
     if workers == 1:
         results = [load(row) for row in tqdm(rows, desc="reading clips")]
@@ -62,7 +62,8 @@ def load_examples(
     return examples, skipped
 
 
-def _load(row: Row, spec: InputSpec) -> Example | Skipped:
+def load_example(row: Row, spec: InputSpec) -> Example | Skipped:
+    """Decode one clip and cut it down to the speaker's face, or say why that cannot be done."""
     try:
         clip = read_clip(row.path, sample_rate=spec.sample_rate)
         if clip.duration < spec.duration:

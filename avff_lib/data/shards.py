@@ -1,0 +1,217 @@
+"""A dataset decoded once: face crops and sound in shards that training reads without decoding.
+
+A shard is a safetensors file of up to `SHARD_SIZE` clips. Its header says where each tensor lies, so that
+one clip is read without the others, and what the clips are; ``index.json`` lists the shards.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from avff_lib.atomic import atomic_write
+from avff_lib.clip import AVFFError, Clip, InputSpec
+from avff_lib.data.loader import Skipped, load_example
+from avff_lib.data.manifest import Row
+from avff_lib.workers import map_in_processes
+
+INDEX_NAME = "index.json"
+SHORTEST = 1.0  # seconds; no model has shorter windows
+SHARD_SIZE = 64  # clips; at 64 pixels and 3 s a shard takes 70 MB
+FORMAT = 1  # raise it when the same dataset gives other shards
+STREAMS = ("frames", "times", "waveform")
+
+
+@dataclass(frozen=True)
+class StoredExample:
+    """A row of the manifest whose clip lies in a shard and is read whenever it is asked for.
+
+    It stands wherever an `avff_lib.data.loader.Example` does, and keeps nothing in memory.
+    """
+
+    row: Row
+    shard: Path
+    key: str
+    sample_rate: int
+    start: float
+    duration: float
+
+    @property
+    def clip(self) -> Clip:
+        """The crop of the speaker's face, with the sound.
+
+        Raises:
+            AVFFError: the shard is gone or damaged.
+        """
+        try:
+            with safe_open(self.shard, framework="numpy") as file:
+                streams = {name: file.get_tensor(f"{self.key}.{name}") for name in STREAMS}
+        except (OSError, SafetensorError) as error:
+            raise AVFFError(
+                f"{self.shard} cannot be read ({error}); run avff prepare again, which mends it"
+            ) from None
+        return Clip(**streams, sample_rate=self.sample_rate, start=self.start, duration=self.duration)
+
+
+def write_shards(
+    rows: Sequence[Row],
+    out: Path,
+    *,
+    root: Path,
+    image_size: int = 64,
+    sample_rate: int = 16_000,
+    workers: int | None = None,
+) -> list[Skipped]:
+    """Decode every clip once and keep the speaker's face and the sound.
+
+    Can be interrupted and called again: a shard that is whole, and was made of the same files with
+    the same settings, stays; any other is made anew.
+
+    Args:
+        rows: of a manifest, their files below ``root``.
+        out: folder of the shards.
+        root: folder of the dataset; paths are stored relative to it.
+        image_size: side of the face crops in pixels; as the models to be fed want it.
+        sample_rate: of the sound in Hz; likewise.
+        workers: processes; by default one a core.
+
+    Returns:
+        The rows that could not be used; the shards list them as well.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    spec = InputSpec(duration=SHORTEST, image_size=image_size, sample_rate=sample_rate)
+    parts = [rows[first : first + SHARD_SIZE] for first in range(0, len(rows), SHARD_SIZE)]
+    jobs = [(out / f"shard-{number:05d}.safetensors", part) for number, part in enumerate(parts)]
+    make = partial(_make_shard, spec=spec, root=root, known=_made_before(out))
+    workers = min(workers or os.cpu_count() or 1, len(jobs))
+    shards: list[dict[str, Any]] = []
+    for shard in map_in_processes(make, jobs, workers, description="writing shards", unit="shard"):
+        shards.append(shard)
+        index = {"format": FORMAT, "image_size": image_size, "sample_rate": sample_rate}
+        index |= {"complete": len(shards) == len(jobs), "shards": shards}
+        with atomic_write(out / INDEX_NAME) as path:  # after each: an interruption loses none
+            path.write_text(json.dumps(index, indent=1) + "\n")
+    by_name = {_name(row, root): row for row in rows}
+    return [Skipped(by_name[name], reason) for shard in shards for name, reason in shard["skipped"]]
+
+
+def read_shards(folder: Path, spec: InputSpec) -> list[StoredExample]:
+    """The clips of a folder that `write_shards` wrote, in the order of the manifest.
+
+    Only headers are read here. Clips that are shorter than ``spec.duration`` are left out.
+
+    Raises:
+        AVFFError: there is no index, it or a shard is not whole, or the clips have another image size
+            or sample rate than the model wants.
+    """
+    index = _read_index(folder)
+    if not index["complete"]:
+        raise AVFFError(f"{folder} holds a part of its dataset only; run avff prepare again, which goes on")
+    for name in ("image_size", "sample_rate"):
+        if index[name] != getattr(spec, name):
+            raise AVFFError(
+                f"the clips of {folder} have {name} {index[name]}, the model wants {getattr(spec, name)}; "
+                "run avff prepare for this model"
+            )
+    examples = []
+    for shard in index["shards"]:
+        path = folder / Path(shard["file"]).name  # no path of an index leads out of its folder
+        if not path.exists() or path.stat().st_size != shard["bytes"]:
+            raise AVFFError(f"{path} is missing or not whole; run avff prepare again, which mends it")
+        for clip in shard["clips"]:
+            if clip["duration"] >= spec.duration:
+                place = (path, clip["key"], index["sample_rate"], clip["start"], clip["duration"])
+                examples.append(StoredExample(_row(clip["row"]), *place))
+    return examples
+
+
+def _make_shard(
+    job: tuple[Path, Sequence[Row]], *, spec: InputSpec, root: Path, known: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
+    """Make one shard, or find it made; returns its entry of the index."""
+    path, rows = job
+    made_of = _fingerprint(rows, root, spec)
+    entry = known.get(path.name)
+    if entry and entry["made_of"] == made_of and path.exists() and _sha256(path) == entry["sha256"]:
+        return entry
+    tensors, clips, skipped = {}, [], []
+    for number, row in enumerate(rows):
+        example = load_example(row, spec)
+        if isinstance(example, Skipped):
+            skipped.append([_name(row, root), example.reason])
+            continue
+        key, clip = f"{number:02d}", example.clip
+        tensors |= {f"{key}.{name}": np.ascontiguousarray(getattr(clip, name)) for name in STREAMS}
+        plain = {**asdict(row), "path": _name(row, root)}
+        clips.append({"key": key, "start": clip.start, "duration": clip.duration, "row": plain})
+    with atomic_write(path) as partial_path:
+        save_file(tensors, partial_path)
+    return {
+        "file": path.name,
+        "bytes": path.stat().st_size,
+        "sha256": _sha256(path),
+        "made_of": made_of,
+        "clips": clips,
+        "skipped": skipped,
+    }
+
+
+def _fingerprint(rows: Sequence[Row], root: Path, spec: InputSpec) -> str:
+    """Of everything a shard depends on; a file counts by its size and time of change."""
+    files = []
+    for row in rows:
+        found = row.path.stat() if row.path.exists() else None
+        state = [found.st_size, found.st_mtime_ns] if found else []
+        files.append([{**asdict(row), "path": _name(row, root)}, state])
+    settings = [FORMAT, spec.image_size, spec.sample_rate, spec.duration]
+    return hashlib.sha256(json.dumps([settings, files]).encode()).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _name(row: Row, root: Path) -> str:
+    return row.path.relative_to(root.resolve()).as_posix()
+
+
+def _row(plain: dict[str, Any]) -> Row:
+    # JSON knows neither paths nor tuples.
+    restored = {
+        "path": Path(plain["path"]),
+        "targets": tuple(plain["targets"]),
+        "fake_segments": tuple(tuple(segment) for segment in plain["fake_segments"]),
+    }
+    return Row(**{**plain, **restored})
+
+
+def _read_index(folder: Path) -> dict[str, Any]:
+    path = folder / INDEX_NAME
+    try:
+        index = json.loads(path.read_text())
+        if index["format"] != FORMAT:
+            raise ValueError(f"its format is {index['format']}, expected {FORMAT}")
+    except OSError:
+        raise AVFFError(f"{path} does not exist; make it with avff prepare DATA --out {folder}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise AVFFError(f"{path} is not an index of shards ({error}); run avff prepare again") from None
+    return index
+
+
+def _made_before(folder: Path) -> dict[str, dict[str, Any]]:
+    """Entries of an earlier, perhaps interrupted run, by file name."""
+    try:
+        return {shard["file"]: shard for shard in _read_index(folder)["shards"]}
+    except AVFFError:
+        return {}
