@@ -1,6 +1,7 @@
 """The command line end to end on a small corpus, and what it says to bad input."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from avff_lib import cli, predict
 from avff_lib.clip import Clip, MediaError
 from avff_lib.data.manifest import Row, read_manifest, write_manifest
+from avff_lib.media.decode import read_clip
 from avff_lib.media.encode import write_clip
 from avff_lib.models import AVFF, AVFFMAE, Detector
 
@@ -148,10 +150,18 @@ def test_process_video_returns_the_documented_dict(corpus, trained):
     }  # fmt: skip
 
 
+def test_repeated_frames_make_the_score_doubtful_and_it_says_so(corpus, trained, tmp_path):
+    path = read_manifest(corpus / "manifest.csv")[0].path
+    model, clip = AVFF.from_pretrained(trained), read_clip(path)
+    assert predict.predict_file(path, model).warnings == ()
+    slow = tmp_path / "slow.mp4"
+    write_clip(replace(clip, frames=clip.frames[::3], times=clip.times[::3]), slow)
+    (warning,) = predict.predict_file(slow, model).warnings
+    assert "16 frames in 1 s" in warning
+
+
 @pytest.mark.parametrize(("what", "said"), [("no face", "face"), ("silence", "sound")])
 def test_nothing_to_judge_is_refused_rather_than_scored(corpus, trained, tmp_path, what, said):
-    from avff_lib.media.decode import read_clip
-
     clip = read_clip(read_manifest(corpus / "manifest.csv")[0].path)
     frames = np.zeros_like(clip.frames) if what == "no face" else clip.frames
     sound = clip.waveform if what == "no face" else np.zeros_like(clip.waveform)
