@@ -109,12 +109,37 @@ def test_an_interrupted_run_is_no_dataset_and_can_go_on(dataset, made, copy, mon
     assert len(shards.read_shards(copy, SPEC)) == 5
 
 
+def test_mending_that_is_interrupted_keeps_what_was_whole_behind_it(dataset, copy, monkeypatch):
+    first, second = sorted(copy.glob("*.safetensors"))
+    first.unlink()
+    kept = second.stat().st_mtime_ns
+    monkeypatch.setattr(shards, "map_in_processes", lambda function, jobs, *_, **__: map(function, jobs))
+    with monkeypatch.context() as patch:
+        digest = shards._sha256
+
+        def killed(path):
+            if path == second:
+                raise KeyboardInterrupt
+            return digest(path)
+
+        patch.setattr(shards, "_sha256", killed)
+        with pytest.raises(KeyboardInterrupt):
+            again(dataset, copy, patch)
+    again(dataset, copy, monkeypatch)
+    assert second.stat().st_mtime_ns == kept
+    assert len(shards.read_shards(copy, SPEC)) == 5
+
+
 @pytest.mark.parametrize(
     ("harm", "said"),
     [
         (lambda folder: (folder / "shard-00001.safetensors").unlink(), "missing or not whole"),
         (lambda folder: (folder / "shard-00001.safetensors").write_bytes(b"half"), "missing or not whole"),
         (lambda folder: (folder / "index.json").write_text("{"), "not an index"),
+        (
+            lambda folder: (folder / "index.json").write_text('{"format": 1}'),
+            "it lacks complete",
+        ),
         (lambda folder: (folder / "index.json").unlink(), "avff prepare DATA"),
     ],
 )

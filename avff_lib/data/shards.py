@@ -1,7 +1,7 @@
 """A dataset decoded once: face crops and sound in shards that training reads without decoding.
 
 A shard is a safetensors file of up to `SHARD_SIZE` clips. Its header says where each tensor lies, so that
-one clip is read without the others, and what the clips are; ``index.json`` lists the shards.
+one clip is read without the others; ``index.json`` lists the shards and says what the clips are.
 """
 
 from __future__ import annotations
@@ -89,17 +89,21 @@ def write_shards(
         The rows that could not be used; the shards list them as well.
     """
     out.mkdir(parents=True, exist_ok=True)
+    root = root.resolve()  # as the paths of a manifest are
     spec = InputSpec(duration=SHORTEST, image_size=image_size, sample_rate=sample_rate)
     parts = [rows[first : first + SHARD_SIZE] for first in range(0, len(rows), SHARD_SIZE)]
     jobs = [(out / f"shard-{number:05d}.safetensors", part) for number, part in enumerate(parts)]
-    make = partial(_make_shard, spec=spec, root=root, known=_made_before(out))
+    known = _made_before(out)
+    make = partial(_make_shard, spec=spec, root=root, known=known)
     workers = min(workers or os.cpu_count() or 1, len(jobs))
     shards: list[dict[str, Any]] = []
     for shard in map_in_processes(make, jobs, workers, description="writing shards", unit="shard"):
         shards.append(shard)
+        # After each, and with those of an earlier run still to be looked at: an interruption loses none.
+        later = [known[path.name] for path, _ in jobs[len(shards) :] if path.name in known]
         index = {"format": FORMAT, "image_size": image_size, "sample_rate": sample_rate}
-        index |= {"complete": len(shards) == len(jobs), "shards": shards}
-        with atomic_write(out / INDEX_NAME) as path:  # after each: an interruption loses none
+        index |= {"complete": len(shards) == len(jobs), "shards": shards + later}
+        with atomic_write(out / INDEX_NAME) as path:
             path.write_text(json.dumps(index, indent=1) + "\n")
     by_name = {_name(row, root): row for row in rows}
     return [Skipped(by_name[name], reason) for shard in shards for name, reason in shard["skipped"]]
@@ -108,7 +112,7 @@ def write_shards(
 def read_shards(folder: Path, spec: InputSpec) -> list[StoredExample]:
     """The clips of a folder that `write_shards` wrote, in the order of the manifest.
 
-    Only headers are read here. Clips that are shorter than ``spec.duration`` are left out.
+    Only the index is read here. Clips that are shorter than ``spec.duration`` are left out.
 
     Raises:
         AVFFError: there is no index, it or a shard is not whole, or the clips have another image size
@@ -140,7 +144,8 @@ def _make_shard(
 ) -> dict[str, Any]:
     """Make one shard, or find it made; returns its entry of the index."""
     path, rows = job
-    made_of = _fingerprint(rows, root, spec)
+    plain = [{**asdict(row), "path": _name(row, root)} for row in rows]
+    made_of = _fingerprint(rows, plain, spec)
     entry = known.get(path.name)
     if entry and entry["made_of"] == made_of and path.exists() and _sha256(path) == entry["sha256"]:
         return entry
@@ -148,12 +153,11 @@ def _make_shard(
     for number, row in enumerate(rows):
         example = load_example(row, spec)
         if isinstance(example, Skipped):
-            skipped.append([_name(row, root), example.reason])
+            skipped.append([plain[number]["path"], example.reason])
             continue
         key, clip = f"{number:02d}", example.clip
         tensors |= {f"{key}.{name}": np.ascontiguousarray(getattr(clip, name)) for name in STREAMS}
-        plain = {**asdict(row), "path": _name(row, root)}
-        clips.append({"key": key, "start": clip.start, "duration": clip.duration, "row": plain})
+        clips.append({"key": key, "start": clip.start, "duration": clip.duration, "row": plain[number]})
     with atomic_write(path) as partial_path:
         save_file(tensors, partial_path)
     return {
@@ -166,13 +170,12 @@ def _make_shard(
     }
 
 
-def _fingerprint(rows: Sequence[Row], root: Path, spec: InputSpec) -> str:
+def _fingerprint(rows: Sequence[Row], plain: list[dict[str, Any]], spec: InputSpec) -> str:
     """Of everything a shard depends on; a file counts by its size and time of change."""
     files = []
-    for row in rows:
+    for row, record in zip(rows, plain, strict=True):
         found = row.path.stat() if row.path.exists() else None
-        state = [found.st_size, found.st_mtime_ns] if found else []
-        files.append([{**asdict(row), "path": _name(row, root)}, state])
+        files.append([record, [found.st_size, found.st_mtime_ns] if found else []])
     settings = [FORMAT, spec.image_size, spec.sample_rate, spec.duration]
     return hashlib.sha256(json.dumps([settings, files]).encode()).hexdigest()
 
@@ -183,7 +186,7 @@ def _sha256(path: Path) -> str:
 
 
 def _name(row: Row, root: Path) -> str:
-    return row.path.relative_to(root.resolve()).as_posix()
+    return row.path.relative_to(root).as_posix()
 
 
 def _row(plain: dict[str, Any]) -> Row:
@@ -202,6 +205,9 @@ def _read_index(folder: Path) -> dict[str, Any]:
         index = json.loads(path.read_text())
         if index["format"] != FORMAT:
             raise ValueError(f"its format is {index['format']}, expected {FORMAT}")
+        missing = {"complete", "image_size", "sample_rate", "shards"} - index.keys()
+        if missing:
+            raise ValueError(f"it lacks {min(missing)}")
     except OSError:
         raise AVFFError(f"{path} does not exist; make it with avff prepare DATA --out {folder}") from None
     except (ValueError, KeyError, TypeError) as error:
