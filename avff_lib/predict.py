@@ -20,9 +20,6 @@ SHIPPED = Path(__file__).parent / "checkpoints" / "avff-tiny"
 HOP = 0.5  # seconds from one window to the next
 CHUNK_HOPS = 6  # a chunk of video holds so many hops and one window; the face is tracked through it
 SILENCE = 1e-3  # peak of a window (-60 dB) below which there is no sound to judge
-FEW_FRAMES = (
-    "the model looks at {} frames in {:g} s; here are fewer, some were repeated, the score is doubtful"
-)
 BATCH = 16
 
 
@@ -170,7 +167,10 @@ def _judge_file(path: Path | str, model: Detector) -> tuple[tuple[Window, ...], 
                 warnings[reason] = None
             else:
                 if len(window.frames) < spec.frame_count:
-                    warnings[FEW_FRAMES.format(spec.frame_count, spec.duration)] = None
+                    warnings[
+                        f"the model looks at {spec.frame_count} frames in {spec.duration:g} s; here are "
+                        "fewer, some were repeated, the score is doubtful"
+                    ] = None
                 usable.append((len(found) - 1, faces.window(window.start, window.duration)))
         if usable:
             places, windows = zip(*usable, strict=True)

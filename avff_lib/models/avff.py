@@ -116,6 +116,7 @@ class AVFF(Detector):
     """
 
     config_class = AVFFConfig
+    tiny_config = TINY
 
     def __init__(
         self,
@@ -134,13 +135,6 @@ class AVFF(Detector):
         self.fusion = CrossModalFusion(config.dim, config.heads, config.duration, config.dropout)
         self.decoder = Decoder(config.dim, config.dropout)
         self.classifier = Classifier(config.dim, config.dropout)
-
-    @classmethod
-    def tiny(cls, seed: int = 0) -> AVFF:
-        """Small, with random weights drawn from ``seed``; 64 x 64 pixels."""
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            return cls(AVFFConfig(**TINY))
 
     @classmethod
     def base(cls, audio: str = "facebook/wav2vec2-base", visual: str = "vit_base_patch16_224") -> AVFF:

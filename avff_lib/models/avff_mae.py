@@ -162,6 +162,7 @@ class AVFFMAE(Detector):
     """
 
     config_class = AVFFMAEConfig
+    tiny_config = TINY
 
     def __init__(self, config: AVFFMAEConfig) -> None:
         super().__init__(config)
@@ -197,13 +198,6 @@ class AVFFMAE(Detector):
             nn.Linear(c.reduced_dim, 1),
         )
         self.apply(init_weights)
-
-    @classmethod
-    def tiny(cls, seed: int = 0) -> AVFFMAE:
-        """Small, with random weights drawn from ``seed``; 64 x 64 pixels, 1.28 s."""
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            return cls(AVFFMAEConfig(**TINY))
 
     @classmethod
     def base(

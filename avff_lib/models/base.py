@@ -8,6 +8,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -25,9 +26,12 @@ class Detector(nn.Module, ABC):
     A subclass names its config dataclass in ``config_class`` and implements `features`, `fuse`,
     `head`. The config holds everything that is needed to rebuild the model without a hub, and also
     ``threshold`` (probability from which a clip is called fake) and ``trained_on`` (one sentence).
+    There are two presets: `tiny`, made from the fields in ``tiny_config``, and ``base()``, of the
+    documented size with pretrained encoders.
     """
 
     config_class: ClassVar[type]
+    tiny_config: ClassVar[dict[str, Any]]
     families: ClassVar[dict[str, type[Detector]]] = {}
 
     def __init_subclass__(cls) -> None:
@@ -36,6 +40,13 @@ class Detector(nn.Module, ABC):
     def __init__(self, config: Any) -> None:
         super().__init__()
         self.config = config
+
+    @classmethod
+    def tiny(cls, seed: int = 0) -> Self:
+        """Small enough for a laptop's CPU, 64 x 64 pixels, with random weights drawn from ``seed``."""
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return cls(cls.config_class(**cls.tiny_config))
 
     @property
     @abstractmethod
