@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from avff_lib import ranks
+
 
 def info_nce(audio: Tensor, visual: Tensor, temperature: float | Tensor) -> Tensor:
     """Bidirectional contrast: row i of one stream belongs to row i of the other and to no other row.
@@ -79,7 +81,7 @@ def gradient_penalty(
     Returns:
         Scalar; 0 for a slope of 1 everywhere. Source: Gulrajani et al. 2017, equation 3.
     """
-    share = torch.rand(real.shape[:-1], generator=generator).to(real)[..., None]
+    share = ranks.rand(real.shape[:-1], generator).to(real)[..., None]
     between = (real + share * (fake - real)).requires_grad_()
     (slope,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
     return (slope.norm(dim=-1) - 1).square().mean()

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.func import functional_call
 
+from avff_lib import ranks
 from avff_lib.clip import AVFFError, Features, ModelInputs
 from avff_lib.losses import (
     gradient_penalty,
@@ -64,20 +65,19 @@ def _(model: AVFF, inputs: ModelInputs, labels: Tensor, generator: torch.Generat
     batch, so that the guess cannot be made easy by making the features small or all alike: guessing
     their mean costs 1 for each stream.
     """
-    features = model.features(inputs)
+    features = model.encode(inputs)
     audio = to_steps(features.audio, features.visual.shape[1])  # (B, T, D)
     contrast, logged = _contrast(features, SLICES, TEMPERATURE)
 
-    hidden = (
-        torch.rand(features.visual.shape[:2], generator=generator).to(features.visual.device) < 0.5
-    )  # (B, T)
+    hidden = ranks.rand(features.visual.shape[:2], generator).to(features.visual.device) < 0.5  # (B, T)
     seen = features.visual.masked_fill(hidden[..., None], 0.0)
     guessed_audio, guessed_visual = model.decoder(model.fusion(Features(features.audio, seen)))
     # The sound was heard throughout, so remembering it is scored everywhere.
     everywhere = torch.ones_like(hidden)
-    reconstruction = hidden_mse(guessed_visual, standardised(features.visual), hidden) + hidden_mse(
-        guessed_audio, standardised(audio), everywhere
-    )
+    # By chance more is hidden in one process than in another: the mean is over all that is hidden.
+    hidden_share = hidden.float().mean() / ranks.mean(hidden.float().mean())
+    visual_error = hidden_mse(guessed_visual, standardised(features.visual), hidden) * hidden_share
+    reconstruction = visual_error + hidden_mse(guessed_audio, standardised(audio), everywhere)
     return {"loss": contrast + reconstruction, "reconstruction": reconstruction.detach(), **logged}
 
 
@@ -89,7 +89,7 @@ def _(model: AVFFMAE, inputs: ModelInputs, labels: Tensor, generator: torch.Gene
     itself; a critic's opinion of them. Source: Oorloff et al. 2024 (AVFF), section 3.
     """
     config = model.config
-    features = model.features(inputs)
+    features = model.encode(inputs)
     slices = config.slices if config.granularity == "slice" else 1
     contrast, logged = _contrast(features, slices, model.temperature)
 
@@ -118,7 +118,8 @@ def _contrast(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The contrast of a batch, and what to log of it; whole clips are compared if ``slices`` is 1."""
     streams = (features.audio, features.visual)
-    feature_std = torch.stack([stream.flatten(0, 1).std(dim=0).mean() for stream in streams]).min()
+    spreads = [ranks.std_mean(stream.detach().float().flatten(0, 1))[0].mean() for stream in streams]
+    feature_std = torch.stack(spreads).min()
     if feature_std < COLLAPSED:
         raise AVFFError(
             f"the features collapsed (standard deviation {feature_std:.1e}, expected above {COLLAPSED}); "
@@ -127,12 +128,18 @@ def _contrast(
     audio, visual = (to_steps(stream, slices) for stream in streams)  # (B, slices, D)
     if slices > 1:
         audio, visual = changes(audio), changes(visual)
+    # Negatives are those of the whole batch, whichever process holds them.
+    audio, visual = ranks.gathered(audio), ranks.gathered(visual)
+    if len(audio) > 1:
+        # What all windows have in common at a place is the code of that place, by which alone slices could
+        # be told apart.
+        audio, visual = audio - audio.mean(dim=0), visual - visual.mean(dim=0)
     audio, visual = audio.flatten(0, 1), visual.flatten(0, 1)  # (B x slices, D)
     contrast = info_nce(audio, visual, temperature)
     return contrast, {
         "contrast": contrast.detach(),
         "retrieval": retrieval_accuracy(audio, visual),
-        "feature_std": feature_std.detach(),
+        "feature_std": feature_std,
     }
 
 
@@ -169,8 +176,9 @@ def stage_two(
 
 def standardised(sequence: Tensor) -> Tensor:
     """``(B, N, D)`` with mean 0 and variance 1 over batch and time, and no gradient."""
-    flat = sequence.detach().float()
-    return (flat - flat.mean(dim=(0, 1))) / (flat.std(dim=(0, 1)) + 1e-6)
+    values = sequence.detach().float()
+    std, mean = ranks.std_mean(values.flatten(0, 1))
+    return (values - mean) / (std + 1e-6)
 
 
 def retrieval_accuracy(audio: Tensor, visual: Tensor) -> Tensor:

@@ -9,21 +9,18 @@ import torch
 import torch.nn.functional as F
 
 from avff_lib.clip import AVFFError, Clip, ModelInputs
-from avff_lib.data import loader
 from avff_lib.data.loader import (
     Example,
     WindowBatches,
     load_examples,
-    random_window,
-    window_label,
-    window_starts,
 )
 from avff_lib.data.manifest import Row
 from avff_lib.losses import hidden_mse, info_nce
 from avff_lib.media.encode import write_clip
 from avff_lib.nn.sequences import changes, to_steps
 from avff_lib.objectives import retrieval_accuracy, stage_one, stage_two
-from avff_lib.training.loop import fit, parameter_groups
+from avff_lib.training.loop import fit
+from avff_lib.training.optim import parameter_groups
 from avff_lib.training.settings import TrainSettings
 
 
@@ -97,39 +94,6 @@ def examples() -> list[Example]:
     return [speaking_example(label, seed) for seed in range(4) for label in (0, 1)]
 
 
-def test_windows_are_labelled_by_what_is_forged_in_them():
-    row = Row(None, 1, "FVFA", "x", "a", fake_segments=((1.0, 2.0),))
-    assert [window_label(row, start, 1.0) for start in (0.0, 0.2, 0.3, 1.0, 1.7, 1.8)] == [0, 0, 1, 1, 1, 0]
-    assert window_label(Row(None, 1, "FVFA", "x", "a"), 0.0, 1.0) == 1
-    assert window_label(Row(None, 0, "RVRA", "real", "a"), 0.0, 1.0) == 0
-
-
-def test_windows_cover_the_clip_to_its_end():
-    assert window_starts(1.0, 1.0, 0.5) == [0.0]
-    assert window_starts(2.2, 1.0, 0.5) == pytest.approx([0.0, 0.5, 1.0, 1.2])
-    assert window_starts(2.0, 1.0, 0.5) == pytest.approx([0.0, 0.5, 1.0])
-
-
-@pytest.mark.parametrize("length", [1.0, 2.0, 7.0])
-def test_a_training_window_keeps_both_streams_in_step_and_in_their_own_time(mini, length, monkeypatch):
-    """A shifted sound would be a forgery labelled genuine; a stretched one would speak another language."""
-    monkeypatch.setattr(loader, "prepare", lambda window, spec: window)
-    rate, spec = 16_000, mini.spec
-    times = np.arange(round(length * 25)) / 25
-    frames = np.broadcast_to((times * 32).astype(np.uint8)[:, None, None, None], (len(times), 8, 8, 3))
-    sound = np.arange(round(length * rate), dtype=np.float32) / rate  # both streams say what time it is
-    example = Example(Row(None, 0, "RVRA", "real", "a"), Clip(frames, times, sound, rate, 0.0, length))
-    rng = np.random.default_rng(0)
-    for _ in range(20):
-        window, label = random_window(example, spec, rng)
-        assert label == 0
-        assert window.waveform[[0, -1]] == pytest.approx([window.start, window.end], abs=1e-4)
-        shown = window.frames[:, 0, 0, 0] / 32
-        assert shown == pytest.approx(window.times, abs=1 / 32)
-        assert window.end - window.start == pytest.approx(spec.duration)
-        assert window.times[0] - window.start == pytest.approx(0.02, abs=0.021)
-
-
 def test_a_clip_without_a_face_or_too_short_is_skipped_with_its_reason(mini, tmp_path):
     """Training on blank frames is worse than training on fewer clips."""
     rows = []
@@ -147,19 +111,6 @@ def test_a_clip_without_a_face_or_too_short_is_skipped_with_its_reason(mini, tmp
     assert [entry.row for entry in skipped] == rows
     for entry, reason in zip(skipped, ("no face", "lasts 0.6", "cannot be read"), strict=True):
         assert reason in entry.reason
-
-
-def test_a_batch_depends_on_seed_and_step_alone_and_is_balanced(mini, examples):
-    mini_spec = mini.spec
-    batches = WindowBatches(examples, mini_spec, 6, seed=1)
-    again, other = (
-        WindowBatches(examples, mini_spec, 6, seed=1),
-        WindowBatches(examples, mini_spec, 6, seed=2),
-    )
-    batches(0)
-    assert torch.equal(batches(7)[0].audio, again(7)[0].audio)
-    assert not torch.equal(batches(7)[0].audio, other(7)[0].audio)
-    assert batches(7)[1].sum() == 3
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
@@ -217,8 +168,3 @@ def test_groups_freeze_encoders_and_spare_biases(mini):
 def test_settings_that_make_no_sense_are_refused(wrong):
     with pytest.raises(AVFFError, match=next(iter(wrong))):
         TrainSettings(**wrong)
-
-
-def test_no_clips_to_train_on_is_said(mini):
-    with pytest.raises(AVFFError, match="no clips"):
-        WindowBatches([], mini.spec, 4, 0)

@@ -10,6 +10,7 @@ from collections import OrderedDict
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 
 class Attention(nn.Module):
@@ -41,7 +42,12 @@ class Block(nn.Module):
     """Attention, then an MLP on each token; both read a normalised copy and add to the original.
 
     Source: Dosovitskiy et al. 2021, equations 2 and 3.
+
+    Attributes:
+        checkpointing: in training mode, forget what happens inside and compute it again for the gradient.
     """
+
+    checkpointing = False
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
@@ -54,6 +60,11 @@ class Block(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """``(B, N, D)`` -> ``(B, N, D)``."""
+        if self.checkpointing and self.training:
+            return checkpoint(self._compute, tokens, use_reentrant=False)
+        return self._compute(tokens)
+
+    def _compute(self, tokens: Tensor) -> Tensor:
         tokens = tokens + self.attn(self.norm1(tokens))
         return tokens + self.mlp(self.norm2(tokens))
 

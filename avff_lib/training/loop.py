@@ -4,37 +4,34 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.plugins import precision
 from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import get_cosine_schedule_with_warmup
 
+from avff_lib import ranks
 from avff_lib.atomic import atomic_write
 from avff_lib.clip import AVFFError, ModelInputs
 from avff_lib.models.base import Detector
 from avff_lib.objectives import Objective
+from avff_lib.training.checkpoint import Checkpoints
+from avff_lib.training.launch import launch
+from avff_lib.training.optim import averaged, make_optimizers
 from avff_lib.training.settings import TrainSettings
 
-LAST_NAME = "last.pt"
+if TYPE_CHECKING:
+    from avff_lib.training.log import Log
+
 HISTORY_NAME = "history.json"
-
-
-class MixedPrecision(precision.MixedPrecision):
-    """bfloat16 where autocast finds it good enough, and nowhere else.
-
-    Fabric would round every input as well, to three digits, and with it the patches and decibels that
-    a model has to reconstruct.
-    """
-
-    def convert_input(self, data: Any) -> Any:
-        return data
+BEST_NAME = "best"
+LOSSES = ("loss", "critic_loss")
+NORMS = ("grad_norm", "critic_grad_norm")
 
 
 class Task(nn.Module):
@@ -53,126 +50,181 @@ class Task(nn.Module):
 def fit(
     model: Detector,
     objective: Objective,
-    batches: Callable[[int], tuple[ModelInputs, Tensor]],
+    batches: Callable[..., tuple[ModelInputs, Tensor]],
     settings: TrainSettings,
     out: Path,
     on_step: Callable[[int, dict[str, float]], Any] | None = None,
+    *,
+    log: Log | None = None,
+    validate: Callable[[Detector], float] | None = None,
 ) -> list[dict[str, float]]:
-    """Train ``model`` in place and return one record a step: step, learning rate, loss and its parts.
+    """Train ``model`` in place and return one record a step.
 
     A run that was stopped and is called again with the same arguments goes on from its last saved
     state and ends with the same weights. That is simple because no random state needs saving:
     batch, dropout and masks of a step depend on (seed, step) alone.
 
+    Started in several processes by ``torchrun``, each takes its rows of every batch, and the loss is that
+    of one process with the whole batch. ``out`` is then a folder that all of them see; process 0 alone
+    writes, shows and validates.
+
     Args:
-        model: changed in place; in training mode afterwards.
+        model: changed in place; in training mode afterwards, with the averaged weights if there are any.
         objective: one of `avff_lib.objectives`.
-        batches: step -> inputs and labels.
+        batches: step -> inputs and labels. With micro-batches or several processes it is called with the
+            step and a slice, and gives these rows of the batch alone.
         settings: see `TrainSettings`.
-        out: folder for the saved state and for ``history.json``.
+        out: folder for saved states, for ``history.json`` and for ``best``, the model that validated best.
         on_step: called with every record, to plot or to print.
+        log: shows and keeps every record; without one a bar is shown.
+        validate: score of a model in evaluation mode, higher is better.
+
+    Returns:
+        Records: step; learning rate (the highest of all groups); loss and its parts, as means over the
+        batch; norm of the gradient before clipping; steps skipped so far; samples skipped so far by this
+        process, if ``batches.skipped`` lists them; and the score of validation, where there was one.
 
     Raises:
-        AVFFError: the loss is not a number, or ``out`` holds a run with other settings.
+        AVFFError: the loss or its gradient is not a number, a state cannot be written or read, or ``out``
+            holds another run.
     """
     out.mkdir(parents=True, exist_ok=True)
-    fabric = _fabric(settings.precision)
-    optimizer = torch.optim.AdamW(parameter_groups(model, settings))
+    fabric = launch(settings.precision)
+    first = fabric.is_global_zero
+    model.set_checkpointing(settings.checkpoint_blocks)
+    optimizers = make_optimizers(model, settings, fabric.device)
     schedule = get_cosine_schedule_with_warmup(
-        optimizer, math.ceil(settings.warmup * settings.steps), settings.steps
+        optimizers[0], math.ceil(settings.warmup * settings.steps), settings.steps
     )
-    # A critic and what it judges pull against each other, each with an optimiser of its own.
-    critic = [parameter for name, parameter in model.named_parameters() if name.startswith("critic.")]
-    critics = [torch.optim.AdamW(critic, settings.lr, betas=(0.5, 0.9), weight_decay=0.0)] if critic else []
-    task, optimizer, *critics = fabric.setup(Task(model, objective), optimizer, *critics)
-    state = {"model": model, "optimizer": optimizer, "schedule": schedule}
-    if critics:
-        state["critic"] = critics[0]
-    history = _resume(out / LAST_NAME, state, settings)
+    task, *optimizers = fabric.setup(Task(model, objective), *optimizers)
+    ranks.copy_from_first(model)
+    average = averaged(model, settings.ema) if settings.ema else None
+
+    parts = {"model": model, "schedule": schedule, "optimizer": optimizers[0]}
+    parts |= {"critic": optimizers[1]} if optimizers[1:] else {}
+    parts |= {"average": average} if average else {}
+    names = {"family": type(model).__name__, "objective": getattr(objective, "__name__", "")}
+    states = Checkpoints(out, asdict(settings) | names, parts, settings.keep_last)
+    history = states.resume()
+    if ranks.mean(torch.tensor(float(len(history)), device=fabric.device)) != len(history):
+        raise AVFFError(f"{out} does not hold the same for every process; choose a folder that all can see")
 
     task.train()
-    for step in tqdm(
-        range(len(history), settings.steps), initial=len(history), total=settings.steps, desc="training"
-    ):
-        torch.manual_seed(_step_seed(settings.seed, step))
-        inputs, labels = batches(step)
-        generator = torch.Generator().manual_seed(_step_seed(settings.seed, step))
-        frames, audio, labels = fabric.to_device((inputs.frames, inputs.audio, labels))
-        logged = task(frames, audio, labels, generator)
-        if not torch.isfinite(logged["loss"]):
-            raise AVFFError(
-                f"the loss is {logged['loss'].item()} at step {step}; lower the learning rate "
-                f"(now {settings.lr}) and start again in an empty folder"
-            )
-        losses = [logged[name] for name in ("loss", "critic_loss") if name in logged]
-        for loss, learner in zip(losses, [optimizer, *critics], strict=False):
-            learner.zero_grad()
-            fabric.backward(loss)
-            fabric.clip_gradients(task, learner, max_norm=settings.clip_norm)
-            learner.step()
-        record = {
-            "step": step,
-            "lr": schedule.get_last_lr()[-1],
-            **{key: value.item() for key, value in logged.items()},
-        }
+    for step in _shown(range(len(history), settings.steps), first and log is None):
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        remembered = [buffer.clone() for buffer in model.buffers()]
+        record = {"step": step, "lr": max(schedule.get_last_lr())}
+        record |= _gradients(fabric, task, batches, settings, step)
+        norms = [
+            fabric.clip_gradients(task, optimizer, max_norm=settings.clip_norm, error_if_nonfinite=False)
+            for optimizer in optimizers
+        ]
+        record |= {name: norm.item() for name, norm in zip(NORMS, norms, strict=False)}
+        record["skipped_steps"] = history[-1]["skipped_steps"] if history else 0
+        if all(math.isfinite(record[name]) for name in (*LOSSES, *NORMS) if name in record):
+            for optimizer in optimizers:
+                optimizer.step()
+            if average:
+                average.update_parameters(model)
+        else:
+            record["skipped_steps"] += 1
+            for buffer, before in zip(model.buffers(), remembered, strict=True):
+                buffer.copy_(before)  # running means know of this batch already
+            _stop_if_stuck(history, record, settings)
         schedule.step()
+
+        last = step + 1 == settings.steps
+        if validate and settings.validate_every and (last or (step + 1) % settings.validate_every == 0):
+            candidate = average.module if average else model
+            scores = [earlier["validation"] for earlier in history if "validation" in earlier]
+            best = max(filter(math.isfinite, scores), default=-math.inf)
+            score = validate(candidate.eval()) if first else 0.0
+            record["validation"] = fabric.broadcast(score)
+            if first and score > best:
+                with states.room("the best model"):
+                    candidate.save_pretrained(out / BEST_NAME)
+            candidate.train()
         history.append(record)
-        if on_step is not None:
+        if first and on_step is not None:
             on_step(step, record)
-        if (step + 1) % settings.save_every == 0 or step + 1 == settings.steps:
-            _save(out / LAST_NAME, state, settings, history)
-    (out / HISTORY_NAME).write_text(json.dumps(history, indent=1))
+        if first and log is not None:
+            with states.room("the log"):
+                log.step(record)
+        if first and (last or (step + 1) % settings.save_every == 0):
+            states.save(history)
+
+    if average:
+        model.load_state_dict(average.module.state_dict())
+    if first:
+        with states.room("the history"), atomic_write(out / HISTORY_NAME) as partial:
+            partial.write_text(json.dumps(history, indent=1))
+    fabric.barrier()
     return history
 
 
-def parameter_groups(model: Detector, settings: TrainSettings) -> list[dict[str, Any]]:
-    """Encoders at their own rate; no weight decay on biases and norms. Freezes encoders at rate 0.
+def own_rows(settings: TrainSettings, rank: int, world_size: int) -> list[slice]:
+    """Rows of a batch that process ``rank`` takes, one slice for each micro-batch.
 
-    A critic is left out: its loss is another one.
+    Raises:
+        AVFFError: the batch cannot be shared equally.
     """
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        if name.startswith("critic."):
-            continue
-        rate = settings.encoder_lr if "_encoder." in name else settings.lr
-        parameter.requires_grad_(rate > 0)
-        if rate > 0:
-            decay = settings.weight_decay if parameter.ndim > 1 else 0.0
-            groups.setdefault((rate, decay), []).append(parameter)
-    return [
-        {"params": members, "lr": rate, "weight_decay": decay} for (rate, decay), members in groups.items()
-    ]
-
-
-def _fabric(name: str) -> Fabric:
-    if name == "32-true":
-        return Fabric(accelerator="auto", devices=1)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return Fabric(accelerator=device, devices=1, plugins=MixedPrecision(name, device))
-
-
-def _step_seed(seed: int, step: int) -> int:
-    return seed * 1_000_003 + step
-
-
-def _save(
-    path: Path, state: dict[str, Any], settings: TrainSettings, history: list[dict[str, float]]
-) -> None:
-    dicts = {name: part.state_dict() for name, part in state.items()}
-    with atomic_write(path) as partial:
-        torch.save({**dicts, "settings": asdict(settings), "history": history}, partial)
-
-
-def _resume(path: Path, state: dict[str, Any], settings: TrainSettings) -> list[dict[str, float]]:
-    if not path.exists():
-        return []
-    saved = torch.load(path, weights_only=True, map_location="cpu")
-    changed = [name for name, value in asdict(settings).items() if saved["settings"].get(name) != value]
-    if changed:
+    shares = settings.accumulate * world_size
+    if settings.batch_size % shares:
         raise AVFFError(
-            f"{path.parent} holds a run with another {changed[0]} ({saved['settings'].get(changed[0])}, "
-            f"now {getattr(settings, changed[0])}); choose another folder, or the same settings to go on"
+            f"batch_size is {settings.batch_size}, which {world_size} processes x {settings.accumulate} "
+            f"micro-batches cannot share; choose a multiple of {shares}"
         )
-    for name, part in state.items():
-        part.load_state_dict(saved[name])
-    return saved["history"]
+    size = settings.batch_size // shares
+    starts = [(turn * world_size + rank) * size for turn in range(settings.accumulate)]
+    return [slice(start, start + size) for start in starts]
+
+
+def _gradients(
+    fabric: Fabric,
+    task: nn.Module,
+    batches: Callable[..., tuple[ModelInputs, Tensor]],
+    settings: TrainSettings,
+    step: int,
+) -> dict[str, float]:
+    """Fill the gradients of one step; what the objective logs, as means over the whole batch."""
+    # Dropout differs from process to process. Masks are drawn for the whole batch, so they must not.
+    torch.manual_seed(_seed(settings.seed + 1009 * ranks.rank(), step))
+    generator = torch.Generator().manual_seed(_seed(settings.seed, step))
+    shares = own_rows(settings, ranks.rank(), ranks.world_size())
+    whole = len(shares) * ranks.world_size() == 1
+    logged: list[dict[str, Tensor]] = []
+    for rows in shares:
+        inputs, labels = batches(step) if whole else batches(step, rows)
+        losses = task(*fabric.to_device((inputs.frames, inputs.audio, labels)), generator)
+        # The critic's loss reaches the critic alone, and the other loss all but the critic.
+        loss = losses["loss"] + losses.get("critic_loss", 0.0)
+        fabric.backward(loss / (len(shares) * ranks.world_size()))
+        logged.append({name: value.detach().float() for name, value in losses.items()})
+    ranks.sum_gradients(task)
+    means = ranks.mean(torch.stack([torch.stack(list(each.values())) for each in logged]).mean(dim=0))
+    record = dict(zip(logged[0], means.tolist(), strict=True))
+    if hasattr(batches, "skipped"):
+        record["skipped_samples"] = len(batches.skipped)
+    return record
+
+
+def _stop_if_stuck(
+    history: list[dict[str, float]], record: dict[str, float], settings: TrainSettings
+) -> None:
+    allowed = settings.max_skipped
+    before = history[-1 - allowed]["skipped_steps"] if len(history) > allowed else 0
+    if record["skipped_steps"] - before > allowed:
+        what = next(name for name in (*LOSSES, *NORMS) if not math.isfinite(record.get(name, 0.0)))
+        raise AVFFError(
+            f"the {what} is {record[what]} at step {record['step']}; lower the learning rate "
+            f"(now {settings.lr}) and start again in an empty folder"
+        )
+
+
+def _shown(steps: range, bar: bool) -> Iterable[int]:
+    return tqdm(steps, initial=steps.start, total=steps.stop, desc="training") if bar else steps
+
+
+def _seed(seed: int, step: int) -> int:
+    return seed * 1_000_003 + step

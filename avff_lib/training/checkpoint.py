@@ -1,0 +1,104 @@
+"""The states of a run on disk: written whole or not at all, the last few kept, damage noticed."""
+
+from __future__ import annotations
+
+import warnings
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+
+from avff_lib.atomic import atomic_write
+from avff_lib.clip import AVFFError
+
+History = list[dict[str, float]]
+
+
+class Checkpoints:
+    """What is needed to go on: the state of every part of a run, and its history."""
+
+    def __init__(self, folder: Path, run: dict[str, Any], parts: dict[str, Any], keep_last: int) -> None:
+        """States of one run.
+
+        Args:
+            folder: of the run.
+            run: what must be the same when the run goes on.
+            parts: all that has a ``state_dict``, by name.
+            keep_last: number of states that are kept.
+        """
+        self.folder, self.run, self.parts, self.keep_last = folder, run, parts, keep_last
+
+    def paths(self) -> list[Path]:
+        """The saved states, oldest first."""
+        return sorted(self.folder.glob("state-*.pt"))
+
+    def save(self, history: History) -> None:
+        """Write the state after ``len(history)`` steps, then drop what is older than the last few."""
+        state = {name: part.state_dict() for name, part in self.parts.items()}
+        with self.room("the state of this run"), atomic_write(self._path(len(history))) as partial:
+            torch.save({**state, "run": self.run, "history": history}, partial)
+        for old in self.paths()[: -self.keep_last]:
+            old.unlink()
+
+    def resume(self) -> History:
+        """Put the newest whole state into the parts; the history up to it, or nothing in a fresh folder.
+
+        Raises:
+            AVFFError: the state is that of another run, or no saved state can be read.
+        """
+        for path in reversed(self.paths()):
+            if not _is_whole(path):
+                warnings.warn(f"{path} is damaged and is left out", stacklevel=2)
+                continue
+            saved = torch.load(path, weights_only=True, map_location="cpu")
+            self._check(saved)
+            try:
+                for name, part in self.parts.items():
+                    part.load_state_dict(saved[name])
+            except (KeyError, RuntimeError, ValueError):
+                raise AVFFError(
+                    f"{self.folder} holds a run of another model; choose another folder"
+                ) from None
+            return saved["history"]
+        if self.paths():
+            raise AVFFError(f"no saved state in {self.folder} is whole; empty the folder to start anew")
+        return []
+
+    @contextmanager
+    def room(self, what: str) -> Iterator[None]:
+        """Turn a failure to write into one sentence that says what is safe."""
+        try:
+            yield
+        except (OSError, RuntimeError, SafetensorError) as error:
+            states = self.paths()
+            safe = f"{states[-1].name} is whole" if states else "nothing was saved before"
+            reason = str(error).strip().split("\n")[0]
+            raise AVFFError(
+                f"{what} cannot be written to {self.folder} ({reason}); {safe}: make room and run the same "
+                "command again to go on"
+            ) from error
+
+    def _path(self, steps: int) -> Path:
+        return self.folder / f"state-{steps:08d}.pt"
+
+    def _check(self, saved: dict[str, Any]) -> None:
+        for name, value in self.run.items():
+            before = saved["run"].get(name)
+            if before != value:
+                raise AVFFError(
+                    f"{self.folder} holds a run with another {name} ({before}, now {value}); choose another "
+                    "folder, or the same settings to go on"
+                )
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether the checksums in the file (it is a zip archive) are those of its contents."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (zipfile.BadZipFile, NotImplementedError):
+        return False
