@@ -1,0 +1,376 @@
+"""Windows are what their labels say: in step, balanced, the same everywhere, and of no broken file."""
+
+import warnings
+from collections import Counter
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import save_file
+
+from avff_lib.clip import AVFFError, Clip, InputSpec
+from avff_lib.data import loader
+from avff_lib.data.augment import LIGHT, STRONG, Augment, change_speed
+from avff_lib.data.loader import (
+    SHORTEST_SHIFT,
+    Example,
+    WindowBatches,
+    possible_labels,
+    pseudo_fake,
+    random_window,
+    window_label,
+    window_starts,
+)
+from avff_lib.data.manifest import Row
+from avff_lib.data.shards import STREAMS, StoredExample
+
+RATE = 16_000
+SPEC = InputSpec(duration=1.0, frame_count=25, image_size=32)
+NONE = Augment(flip=0.0)
+VISUAL = {
+    "flip": 1.0, "crop": 0.3, "brightness": 0.4, "contrast": 0.4, "saturation": 0.8, "hue": 0.1, "blur": 2.0,
+    "pixel_noise": 12.0, "jpeg": 1.0, "cutout": 1.0,
+}  # fmt: skip
+AUDIBLE = {
+    "gain": 12.0, "snr": 10.0, "equaliser": 12.0, "low_pass": 1.0, "reverberation": 0.5,
+}  # fmt: skip
+
+
+def clip_of(frames: np.ndarray, waveform: np.ndarray) -> Clip:
+    times = np.arange(len(frames)) / 25
+    return Clip(frames, times, waveform.astype(np.float32), RATE, 0.0, len(waveform) / RATE)
+
+
+def clock(seconds: float = 3.2) -> Example:
+    """Both streams say what time it is: a pixel is 70 times the seconds, a sample 0.3 times."""
+    times = np.arange(round(seconds * 25)) / 25
+    frames = np.broadcast_to((times * 70).astype(np.uint8)[:, None, None, None], (len(times), 32, 32, 3))
+    return Example(Row(None, 0, "RVRA", "real", "a"), clip_of(frames, 0.3 * np.arange(seconds * RATE) / RATE))
+
+
+def claps(seed: int, seconds: float = 3.2) -> Clip:
+    """At random moments the picture flashes and the sound clicks."""
+    rng = np.random.default_rng(seed)
+    moments = np.cumsum(rng.integers(4, 14, 40))
+    moments = moments[moments < seconds * 25 - 1]
+    frames = rng.integers(40, 60, (round(seconds * 25), 32, 32, 3), dtype=np.uint8)
+    frames[moments] += 150
+    sound = 0.001 * rng.standard_normal(round(seconds * RATE))
+    sound[moments * RATE // 25] = 0.8
+    return clip_of(frames, sound)
+
+
+def lags(window: Clip, slack: float = 0.025) -> np.ndarray:
+    """Seconds from each flash that is not at an end of a window to the nearest click."""
+    light = window.frames.mean(axis=(1, 2, 3))
+    flashes = window.times[light > (light.min() + light.max()) / 2] - window.start
+    loud = np.abs(window.waveform)
+    clicks = np.flatnonzero(loud > 0.6 * loud.max()) / RATE
+    flashes = flashes[(flashes > slack) & (flashes < window.duration - slack)]
+    return np.array([np.abs(clicks - flash).min() for flash in flashes])
+
+
+@pytest.fixture
+def windows(monkeypatch):
+    """What `prepare` is given, instead of what it makes of it."""
+    monkeypatch.setattr(loader, "prepare", lambda window, spec: window)
+
+
+@pytest.fixture
+def people() -> list[Example]:
+    """One person with 30 genuine clips and 1 forged, one with 2 and 9; the grey says which clip it is."""
+    whose = [("a", 0)] * 30 + [("a", 1)] + [("b", 0)] * 2 + [("b", 1)] * 9
+    return [
+        Example(
+            Row(None, label, "FVFA" if label else "RVRA", "x", source),
+            clip_of(
+                np.full((35, 8, 8, 3), 4 * number, np.uint8), np.sin(np.arange(1.4 * RATE) * (0.1 + number))
+            ),
+        )
+        for number, (source, label) in enumerate(whose)
+    ]
+
+
+def stored(examples: list[Example], folder) -> list[StoredExample]:
+    """Each clip in a shard of its own."""
+    entries = []
+    for number, example in enumerate(examples):
+        path = folder / f"{number}.safetensors"
+        save_file({f"00.{name}": np.array(getattr(example.clip, name)) for name in STREAMS}, path)
+        row = replace(example.row, path=folder / f"{number}.mp4")
+        entries.append(StoredExample(row, path, "00", RATE, 0.0, example.clip.duration))
+    return entries
+
+
+def same(one, other) -> bool:
+    return all(
+        torch.equal(*pair)
+        for pair in ((one[0].frames, other[0].frames), (one[0].audio, other[0].audio), (one[1], other[1]))
+    )
+
+
+def test_windows_are_labelled_by_what_is_forged_in_them():
+    row = Row(None, 1, "FVFA", "x", "a", fake_segments=((1.0, 2.0),))
+    assert [window_label(row, start, 1.0) for start in (0.0, 0.2, 0.3, 1.0, 1.7, 1.8)] == [0, 0, 1, 1, 1, 0]
+    assert window_label(Row(None, 1, "FVFA", "x", "a"), 0.0, 1.0) == 1
+    assert window_label(Row(None, 0, "RVRA", "real", "a"), 0.0, 1.0) == 0
+
+
+def test_windows_cover_the_clip_to_its_end():
+    assert window_starts(1.0, 1.0, 0.5) == [0.0]
+    assert window_starts(2.2, 1.0, 0.5) == pytest.approx([0.0, 0.5, 1.0, 1.2])
+    assert window_starts(2.0, 1.0, 0.5) == pytest.approx([0.0, 0.5, 1.0])
+
+
+@pytest.mark.parametrize("speed", [0.0, 0.1])
+@pytest.mark.parametrize("length", [1.0, 1.08, 3.2])
+def test_a_window_keeps_both_streams_in_step(windows, length, speed):
+    """A shifted sound would be a forgery labelled genuine; a stretched one would speak another language."""
+    example, rng, rates = clock(length), np.random.default_rng(0), []
+    for _ in range(20):
+        window, label = random_window(example, SPEC, rng, augment=Augment(speed=speed))
+        assert (label, len(window.frames)) == (0, 25)
+        assert window.duration == pytest.approx(1.0)
+        shown, heard = window.frames[:, 0, 0, 0] / 70, window.waveform[200:15_800] / 0.3
+        rate = np.polyfit(np.arange(len(heard)) / RATE, heard, 1)[0]
+        moments = window.start + rate * SPEC.frame_times
+        assert shown == pytest.approx(moments, abs=0.02 + 1 / 70 + 1e-3)
+        assert heard[0] == pytest.approx(window.start + rate * 200 / RATE, abs=2e-3)
+        rates.append(rate)
+    assert all(abs(rate - 1) < speed + 1e-3 for rate in rates)
+    assert bool(speed) == (np.std(rates) > 0.005)
+    assert max(rates) < length + 1e-3  # no faster than the clip is long
+
+
+def test_a_change_of_speed_is_exact_for_both_streams():
+    faster = change_speed(clock().clip, 110)
+    assert faster.duration == pytest.approx(3.2 / 1.1)
+    assert faster.frames[:, 0, 0, 0] / 70 == pytest.approx(faster.times * 1.1, abs=1 / 70)
+    inner = np.arange(500, 46_000)  # the ends ring
+    assert faster.waveform[inner] == pytest.approx(0.3 * 1.1 * inner / RATE, abs=1e-3)
+    assert change_speed(faster, 100) is faster
+
+
+@pytest.mark.parametrize("name", ["light", "strong", *VISUAL, *AUDIBLE])
+def test_an_augmentation_moves_no_stream_against_the_other(windows, name):
+    augment = {"light": LIGHT, "strong": STRONG}.get(name) or Augment(**{name: (VISUAL | AUDIBLE)[name]})
+    rng = np.random.default_rng(1)
+    found = [
+        lags(random_window(Example(clock().row, claps(seed)), SPEC, rng, augment=augment)[0])
+        for seed in range(12)
+    ]
+    found = np.concatenate(found)
+    assert len(found) > 15
+    # A frame is shown for up to 20 ms more or less than its moment; slowed down, that is 22 ms.
+    assert found.max() < 0.025
+
+
+def test_lags_see_a_shift(windows):
+    """The ruler of the test above, held against forgeries."""
+    rng = np.random.default_rng(1)
+    found = [
+        lags(pseudo_fake(Example(clock().row, claps(seed)), SPEC, rng, augment=NONE)) for seed in range(12)
+    ]
+    assert np.mean(np.concatenate(found) > 0.025) > 0.6
+
+
+@pytest.mark.parametrize("name", [*VISUAL, *AUDIBLE])
+def test_an_augmentation_changes_its_own_stream_alone(name):
+    clip, rng = claps(0), np.random.default_rng(2)
+    changed = Augment(**{"flip": 0.0, name: (VISUAL | AUDIBLE)[name]})(clip, rng)
+    assert np.array_equal(changed.frames, clip.frames) == (name in AUDIBLE)
+    assert np.array_equal(changed.waveform, clip.waveform) == (name in VISUAL)
+    assert (changed.frames.dtype, changed.waveform.dtype) == (np.uint8, np.float32)
+    assert changed.waveform.shape == clip.waveform.shape
+    assert np.isfinite(changed.waveform).all()
+
+
+@pytest.mark.parametrize("name", [name for name in VISUAL if name != "pixel_noise"])
+def test_all_frames_are_changed_alike(name):
+    """A change that flickers would be a motion that nobody made."""
+    frames = np.broadcast_to(claps(0).frames[:1], (12, 32, 32, 3))
+    changed = Augment(**{"flip": 0.0, name: VISUAL[name]})(
+        clip_of(frames, np.zeros(7680)), np.random.default_rng(0)
+    )
+    assert (changed.frames == changed.frames[:1]).all()
+
+
+def test_strengths_of_zero_change_nothing(windows):
+    clip, rng = claps(0), np.random.default_rng(0)
+    changed = NONE(clip, rng)
+    for name in STREAMS:
+        assert np.array_equal(getattr(changed, name), getattr(clip, name))
+    window, _ = random_window(Example(clock().row, clip), SPEC, rng, augment=NONE)
+    cut = clip.window(window.start, 1.0)
+    assert np.array_equal(window.waveform, cut.waveform)
+    assert np.array_equal(window.frames, cut.frames[cut.nearest_frames(cut.start + SPEC.frame_times)])
+
+
+def test_silence_survives_every_augmentation():
+    clip = clip_of(np.zeros((25, 32, 32, 3), np.uint8), np.zeros(RATE))
+    for augment in (LIGHT, STRONG, replace(STRONG, reverberation=0.001)):
+        for seed in range(5):
+            changed = augment(clip, np.random.default_rng(seed))
+            assert np.isfinite(changed.waveform).all()
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Augment)])
+def test_strengths_that_make_no_sense_are_refused(name):
+    with pytest.raises(AVFFError, match=name):
+        Augment(**{name: float("nan")})
+    if name != "snr":
+        with pytest.raises(AVFFError, match=name):
+            Augment(**{name: -0.1})
+
+
+def test_a_pseudo_fake_hears_another_moment_and_is_labelled(windows):
+    rng, shifts = np.random.default_rng(0), []
+    for speed in (0.0, 0.1):
+        for length in (1.25, 3.2):
+            for _ in range(30):
+                window = pseudo_fake(clock(length), SPEC, rng, augment=Augment(speed=speed))
+                shown, heard = window.frames[12, 0, 0, 0] / 70, window.waveform[8_000] / 0.3
+                shifts.append(heard - shown)
+                assert window.start <= shown <= window.start + 1.1
+    assert np.abs(shifts).min() > 0.9 * SHORTEST_SHIFT - 0.04  # a tenth slower, and half a frame
+    assert np.abs(shifts).max() > 1
+    assert min(shifts) < 0 < max(shifts)
+
+
+def test_pseudo_fakes_are_half_of_the_forged_windows_and_all_where_there_are_no_others(monkeypatch):
+    genuine = [clock(), clock()]
+    forged = replace(clock(), row=Row(None, 1, "FVFA", "x", "a"))
+    made = []
+    monkeypatch.setattr(
+        loader,
+        "pseudo_fake",
+        lambda example, *rest, **more: made.append(example) or pseudo_fake(example, *rest, **more),
+    )
+    for examples, augment, share in (
+        ([*genuine, forged], Augment(pseudo_fake=0.5), 0.5),
+        ([*genuine, forged], Augment(), 0.0),
+        (genuine, Augment(pseudo_fake=0.1), 1.0),
+    ):
+        made.clear()
+        _, labels = WindowBatches(examples, SPEC, 100, 0, augment=augment)(0)
+        assert labels.tolist() == [0, 1] * 50
+        assert abs(len(made) / 50 - share) < 0.2 * (share == 0.5) + 1e-9
+        assert all(example.row.label == 0 for example in made)
+    with pytest.raises(AVFFError, match=r"lasts 1\.2 s"):
+        WindowBatches([clock(1.1), forged], SPEC, 4, 0, augment=Augment(pseudo_fake=0.5))
+
+
+def test_a_batch_depends_on_seed_and_step_alone(people):
+    def batches(seed):
+        return WindowBatches(people, SPEC, 6, seed, augment=STRONG)
+
+    first, again = batches(1), batches(1)
+    first(0)
+    assert same(first(7), again(7))
+    assert not same(first(7), first(8))
+    assert not same(first(7), batches(2)(7))
+
+
+def test_rows_drawn_alone_are_rows_of_the_whole_batch(people):
+    batches = WindowBatches(people, SPEC, 6, 1, augment=STRONG)
+    inputs, labels = batches(3)
+    for rows in (slice(0, 3), slice(3, 6), slice(1, None, 2), slice(4, 5)):
+        part, part_labels = batches(3, rows)
+        assert torch.equal(part.frames, inputs.frames[rows])
+        assert torch.equal(part.audio, inputs.audio[rows])
+        assert torch.equal(part_labels, labels[rows])
+
+
+@pytest.mark.parametrize("identity_balanced", [False, True])
+def test_classes_and_if_wished_people_are_drawn_equally_often(people, identity_balanced):
+    batches = WindowBatches(people, SPEC, 400, 0, identity_balanced=identity_balanced, augment=NONE)
+    inputs, labels = batches(0)
+    clips = ((inputs.frames[:, 0, 0, 0, 0] + 1) / 2 * 255 / 4).round().int().tolist()
+    assert [people[number].row.label for number in clips] == labels.tolist()
+    drawn = Counter((people[number].row.source, people[number].row.label) for number in clips)
+    clip_shares = {("a", 0): 30 / 32, ("a", 1): 1 / 10, ("b", 0): 2 / 32, ("b", 1): 9 / 10}
+    for key, share in clip_shares.items():
+        assert drawn[key] / 200 == pytest.approx(0.5 if identity_balanced else share, abs=0.11), key
+    assert len(set(clips)) > 30
+
+
+def test_classes_are_those_of_windows_not_of_clips():
+    """Half of the clips are forged for half of their time: counted by clip, only a third would be forged."""
+    forged = np.repeat([0, 1, 0], [0, 40, 40]).astype(np.uint8)  # 1.6 s of 3.2 s
+    partly = Example(
+        Row(None, 1, "FVFA", "x", "a", fake_segments=((0.0, 1.6),)),
+        clip_of(np.broadcast_to(50 + 100 * forged[:, None, None, None], (80, 8, 8, 3)), np.zeros(51_200)),
+    )
+    examples = [clock(), partly]
+    assert [possible_labels(example, SPEC) for example in examples] == [{0}, {0, 1}]
+    inputs, labels = WindowBatches(examples, SPEC, 100, 0, augment=NONE)(0)
+    assert labels.tolist() == [0, 1] * 50
+    values = (inputs.frames[:, :, 0, 0, 0] + 1) / 2 * 255
+    of_partly = ((values - 50).abs() < 1) | ((values - 150).abs() < 1)
+    of_partly = of_partly.all(dim=1)
+    forged_share = (values > 149).float().mean(dim=1)
+    assert of_partly[labels == 1].all()
+    assert 10 < of_partly[labels == 0].sum() < 40  # genuine windows come from both clips
+    assert (forged_share[of_partly & (labels == 1)] > 0.2).all()
+    assert (forged_share[of_partly & (labels == 0)] < 0.3).all()
+
+
+def test_a_label_that_a_clip_does_not_have_is_refused():
+    with pytest.raises(AVFFError, match="no window with the label 1"):
+        random_window(clock(), SPEC, np.random.default_rng(0), label=1)
+
+
+def test_what_cannot_be_read_is_skipped_named_once_and_counted(people, tmp_path):
+    """One shard is cut off, one holds sound that is no number."""
+    good = stored(people, tmp_path)
+    whole = WindowBatches(good, SPEC, 40, 0)
+    expected = [whole(step) for step in range(3)]
+    cut, rotten = good[3], good[35]
+    cut.shard.write_bytes(cut.shard.read_bytes()[:500])
+    clip = people[35].clip
+    sound = clip.waveform.copy()
+    sound[100] = np.nan
+    save_file({"00.frames": clip.frames, "00.times": clip.times, "00.waveform": sound}, rotten.shard)
+    batches = WindowBatches(good, SPEC, 40, 0)
+    with pytest.warns(UserWarning, match="is skipped") as said:
+        found = [batches(step) for step in range(3)]
+    assert {entry.row.path.name for entry in batches.skipped} == {"3.mp4", "35.mp4"}
+    assert len(batches.skipped) == len(said) == 2
+    assert all(torch.isfinite(inputs.audio).all() for inputs, _ in found)
+    greys = torch.cat([inputs.frames[:, 0, 0, 0, 0] for inputs, _ in found])
+    numbers = ((greys + 1) / 2 * 255 / 4).round().int().tolist()
+    assert not {3, 35} & set(numbers)
+    changed = 0
+    for (inputs, labels), (before, labels_before) in zip(found, expected, strict=True):
+        assert torch.equal(labels, labels_before)
+        changed += sum(not torch.equal(*pair) for pair in zip(inputs.frames, before.frames, strict=True))
+    assert 0 < changed < 20  # the other rows are what they were
+    with warnings.catch_warnings(record=True):
+        warnings.simplefilter("always")
+        assert same(WindowBatches(good, SPEC, 40, 0)(2), found[2])  # known to be broken or not
+
+
+def test_a_run_stops_where_more_than_a_tenth_of_a_class_is_missing(people, tmp_path):
+    good = stored(people, tmp_path)
+    for example in [e for e in good if e.row.label == 1][:2]:
+        example.shard.unlink()
+    batches = WindowBatches(good, SPEC, 400, 0)  # so many rows that both are met
+    said = "2 of 10 forged clips cannot be read, and at most 10% may be missing"
+    with pytest.warns(UserWarning, match="is skipped"), pytest.raises(AVFFError, match=said):
+        batches(0)
+
+
+def test_a_run_stops_where_the_last_clip_of_its_kind_is_missing(people, tmp_path):
+    """Few of the genuine clips are long enough for pseudo fakes: here one, which is less than a tenth."""
+    short = [replace(e, clip=e.clip.window(0.0, 1.1)) for e in people if e.row.label == 0]
+    good = stored([*short, people[0]], tmp_path)
+    good[-1].shard.unlink()
+    batches = WindowBatches(good, SPEC, 2, 0, augment=Augment(pseudo_fake=1.0))
+    with pytest.warns(UserWarning, match="is skipped"), pytest.raises(AVFFError, match="no clip is left"):
+        batches(0)
+
+
+def test_no_clips_to_train_on_is_said():
+    with pytest.raises(AVFFError, match="no clips"):
+        WindowBatches([], SPEC, 4, 0)
