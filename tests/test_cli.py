@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -13,6 +14,7 @@ from avff_lib.data.manifest import Row, read_manifest, write_manifest
 from avff_lib.media.decode import read_clip
 from avff_lib.media.encode import write_clip
 from avff_lib.models import AVFF, AVFFMAE, Detector
+from avff_lib.training.recipes import settings_of
 
 SMALL_RUN = ["--steps", "2", "--batch-size", "4"]
 
@@ -55,10 +57,52 @@ def test_stage_two_starts_from_stage_one_and_says_what_it_saw(trained):
     )
 
 
+def test_a_run_leaves_a_log_and_a_dry_run_knows_how_far_it_came(corpus, trained, capsys):
+    log = pd.read_csv(trained / "log.csv")
+    assert list(log["step"]) == [0, 1]
+    assert {"loss", "accuracy", "lr", "windows_per_second"} <= set(log.columns)
+    assert list((trained / "tensorboard").iterdir())
+    before = {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
+    command = ["train", "--data", str(corpus), "--out", str(trained), "--init", str(trained), *SMALL_RUN]
+    capsys.readouterr()
+    assert cli.main([*command, "--dry-run"]) == 0
+    assert f"{trained} holds 2 steps of this run, which is all" in capsys.readouterr().out
+    assert cli.main([*command, "--lr", "0.5", "--dry-run"]) == 0
+    lr = settings_of("laptop", "AVFF", 2, {}).lr
+    assert f"{trained} holds a run with another lr ({lr}, now 0.5)" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in trained.rglob("*")} == before
+
+
+@pytest.mark.parametrize(
+    ("family", "unused"),
+    [
+        ("AVFF", {"detail", "classifier"}),
+        ("AVFFMAE", {"detail", "classifier", "audio_reduction", "visual_reduction"}),
+    ],
+)
+def test_a_dry_run_says_what_would_happen_and_writes_nothing(corpus, tmp_path, capsys, family, unused):
+    command = ["pretrain", "--data", str(corpus), "--out", str(tmp_path / "out"), "--family", family]
+    assert cli.main([*command, *SMALL_RUN, "--dry-run"]) == 0
+    assert list(tmp_path.iterdir()) == []
+    said = capsys.readouterr().out
+    model = Detector.families[family].tiny()
+    everything = sum(p.numel() for p in model.parameters())
+    left_out = sum(p.numel() for name, p in model.named_parameters() if name.split(".")[0] in unused)
+    assert f"{everything:,}" in said
+    assert f"{everything - left_out:,}" in said
+    assert "2 of 4 windows; 8 windows in all" in said
+    recipe = settings_of("laptop", family, 1, {})
+    assert f"lr {recipe.lr}, encoder_lr {recipe.encoder_lr}," in said  # no rate was typed
+    genuine = sum(row.label == 0 and row.split == "train" for row in read_manifest(corpus / "manifest.csv"))
+    assert f"epochs of the {genuine} clips" in said
+    assert "it would start from nothing" in said
+
+
 def test_the_papers_model_goes_the_same_way(corpus, tmp_path, capsys):
     """Both families stand behind one interface: the same commands, another input, another window."""
     one, two = tmp_path / "one", tmp_path / "two"
     first = ["pretrain", "--data", str(corpus), "--out", str(one), "--family", "AVFFMAE", *SMALL_RUN]
+    first += ["--augment", "strong", "--identity-balanced"]
     assert cli.main(first) == 0
     second = ["train", "--data", str(corpus), "--out", str(two), "--init", str(one), *SMALL_RUN]
     assert cli.main(second) == 0
@@ -146,7 +190,7 @@ def test_process_video_returns_the_documented_dict(corpus, trained):
     answer = predict.process_video(path, trained)
     assert 0 < answer["prediction"] < 1
     assert {key: tuple(answer[key].shape) for key in answer if key != "prediction"} == {
-        "audio_features": (128,), "visual_features": (128,), "fused_features": (256,)
+        "audio_features": (128,), "visual_features": (128,), "fused_features": (2 * 128 + 2 * 32,)
     }  # fmt: skip
 
 
@@ -183,6 +227,9 @@ def test_nothing_to_judge_is_refused_rather_than_scored(corpus, trained, tmp_pat
         (["evaluate", "--data", "nowhere"], "manifest.csv"),
         (["pretrain", "--data", "nowhere", "--out", "x"], "manifest.csv"),
         (["train", "--data", "nowhere", "--out", "x", "--steps", "0"], "steps is 0"),
+        (["train", "--data", "x", "--out", "y", "--init", "z", "--family", "AVFF"], "both given"),
+        (["pretrain", "--data", "nowhere", "--out", "x", "--validate-every", "5"], "stage one has no score"),
+        (["pretrain", "--data", "nowhere", "--out", "x", "--dry-run"], "manifest.csv"),
         (["audit", "nowhere"], "manifest.csv"),
         (["synth", "x", "--clips", "0"], "0 clips"),
     ],

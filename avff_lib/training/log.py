@@ -1,0 +1,150 @@
+"""What a run reports while it learns: a progress bar, a CSV file, TensorBoard."""
+
+from __future__ import annotations
+
+import csv
+import os
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from avff_lib.atomic import atomic_write
+from avff_lib.clip import AVFFError
+
+CSV_NAME = "log.csv"
+TENSORBOARD_NAME = "tensorboard"
+PLAIN_SECONDS = 10.0  # between two lines where there is no terminal for a bar
+SHOWN = ("loss", "lr", "retrieval", "accuracy", "feature_std", "validation")
+SHARE = {"retrieval", "accuracy"}
+
+
+class Log:
+    """Takes the record of every step to the console, to ``log.csv`` and to TensorBoard.
+
+    The first record tells where a run goes on: rows of that step and later ones, which a killed run had
+    written after its last saved state, are cut off, so no step occurs twice. The CSV lacks no step;
+    TensorBoard's files may lack the last seconds before a kill.
+
+    The console shows a bar, or a line every `PLAIN_SECONDS` where stderr is no terminal or
+    ``TQDM_DISABLE`` is set.
+
+    Args:
+        folder: of the run.
+        total: steps of the whole run.
+        batch_size: windows a step, for the throughput.
+    """
+
+    def __init__(self, folder: Path, total: int, batch_size: int) -> None:
+        self.folder, self.total, self.batch_size = folder, total, batch_size
+        self.before = self.shown = self.began = time.perf_counter()
+        self.first: int | None = None
+
+    def step(self, record: Mapping[str, float]) -> None:
+        """Log one record of `avff_lib.training.loop.fit`, ``windows_per_second`` added.
+
+        Raises:
+            AVFFError: the folder cannot be written to.
+        """
+        now = time.perf_counter()
+        row = {**record, "windows_per_second": self.batch_size / (now - self.before)}
+        self.before = now
+        try:
+            if self.first is None:
+                self._open(int(row["step"]))
+            self._write(row)
+            for name, value in row.items():
+                if name != "step":
+                    self.tensorboard.add_scalar(name, value, row["step"])
+        except OSError as error:
+            raise AVFFError(
+                f"the log cannot be written to {self.folder} ({error}); make room and run the same command "
+                "again to go on"
+            ) from error
+        self._show(row, now)
+
+    def close(self) -> None:
+        """Flush and close everything; does nothing where nothing was logged, or a second time."""
+        if self.first is None:
+            return
+        self.first = None
+        self.bar.stop()
+        with suppress(OSError):  # each row was flushed; what a full disk refused was said in `step`
+            self.file.close()
+        with suppress(OSError):
+            self.tensorboard.close()
+
+    def __enter__(self) -> Log:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _open(self, first: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # takes a second to import
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        kept = [row for row in read_rows(self.folder / CSV_NAME) if int(row["step"]) < first]
+        self._rewrite(list(kept[0]) if kept else ["step"], kept)
+        # It marks the events from the step ``first`` on that were written before as not to be shown.
+        self.tensorboard = SummaryWriter(str(self.folder / TENSORBOARD_NAME), purge_step=first, flush_secs=10)
+        console = Console(stderr=True)
+        self.plain = not console.is_terminal or bool(os.environ.get("TQDM_DISABLE"))
+        self.bar = Progress(
+            *(TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()),
+            TextColumn("{task.fields[said]}"),
+            console=console,
+            disable=self.plain,
+        )
+        self.bar.start()
+        self.first = first
+        self.task = self.bar.add_task("", total=self.total, completed=first, said="")
+
+    def _write(self, row: Mapping[str, float]) -> None:
+        new = [name for name in row if name not in self.table.fieldnames]
+        if new:  # the first row, or the first one with a value that is not known at every step
+            self.file.close()
+            self._rewrite([*self.table.fieldnames, *new], read_rows(self.folder / CSV_NAME))
+        self.table.writerow(row)
+        self.file.flush()  # what the system has been handed survives a killed process
+
+    def _rewrite(self, columns: list[str], rows: list[dict[str, str]]) -> None:
+        path = self.folder / CSV_NAME
+        with atomic_write(path) as partial, partial.open("w", newline="") as file:
+            table = csv.DictWriter(file, columns, lineterminator="\n")
+            table.writeheader()
+            table.writerows(rows)
+        self.file = path.open("a", newline="")
+        self.table = csv.DictWriter(self.file, columns, lineterminator="\n")
+
+    def _show(self, row: Mapping[str, float], now: float) -> None:
+        done = int(row["step"]) + 1
+        said = _sentence(row, (now - self.began) / (done - self.first) * (self.total - done))
+        self.bar.update(self.task, completed=done, said=said)
+        if self.plain and (now - self.shown > PLAIN_SECONDS or done == self.total):
+            self.shown = now
+            print(f"step {done}/{self.total}  {said}", file=sys.stderr, flush=True)
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Rows of a log, as text; a last line that was cut off in the middle does not count."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(line for line in file if line.endswith("\n")))
+
+
+def _sentence(row: Mapping[str, float], left: float) -> str:
+    parts = [
+        f"{name} {row[name]:.0%}" if name in SHARE else f"{name} {row[name]:.3g}"
+        for name in SHOWN
+        if name in row
+    ]
+    minutes, seconds = divmod(round(left), 60)
+    hours, minutes = divmod(minutes, 60)
+    time_left = f"{hours}:{minutes:02d}:{seconds:02d} left"
+    return "  ".join([*parts, f"{row['windows_per_second']:.1f} windows/s", time_left])

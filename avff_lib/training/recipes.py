@@ -1,0 +1,89 @@
+"""Recipes: named settings as Python functions, for a laptop, for one GPU, and at the paper's scale.
+
+A recipe is where to start from; the command line lays what was typed over it. Imports nothing heavy,
+since ``avff --help`` names the recipes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Literal, TypedDict, get_type_hints
+
+from avff_lib.clip import AVFFError
+from avff_lib.training.settings import TrainSettings
+
+Family = Literal["AVFF", "AVFFMAE"]
+Stage = Literal[1, 2]
+Name = Literal["laptop", "gpu", "paper"]
+
+# Any of the fields of `TrainSettings`; those that were not typed are not there.
+Overrides = TypedDict("Overrides", get_type_hints(TrainSettings), total=False)
+Overrides.__doc__ = TrainSettings.__doc__  # the command line takes its help from here
+
+LRS3_CLIPS = 118_516  # of its pretraining part, 408 hours
+FAKEAVCELEB_CLIPS = 15_081  # 70 % of the 21,544, for training
+
+
+def laptop(family: Family, stage: Stage) -> TrainSettings:
+    """The tiny models, from nothing, on two cores; those of ``results/train.py``, which adds bfloat16."""
+    if stage == 1:
+        lr = 1.5e-3 if family == "AVFF" else 1e-3
+        return TrainSettings(steps=500, lr=lr, encoder_lr=lr)
+    # At the full rate the encoders would forget what stage one taught them.
+    return TrainSettings(steps=200 if family == "AVFF" else 350, lr=2e-3, encoder_lr=1e-4)
+
+
+def gpu(family: Family, stage: Stage) -> TrainSettings:
+    """The base models with published encoders, meant for one GPU. Not tried out here: ask a dry run first.
+
+    Rates are those of `paper`. Memory is saved by computing activations twice rather than by
+    accumulation: a micro-batch of its own would see fewer negatives.
+    """
+    steps = 20_000 if stage == 1 else 5_000
+    return replace(paper(family, stage), steps=steps, save_every=250, checkpoint_blocks=True)
+
+
+def paper(family: Family, stage: Stage) -> TrainSettings:
+    """The scale that is commonly reported for the paper: LRS3, then FakeAVCeleb. Not tried out here.
+
+    Commonly reported are AdamW, a rate of 1.5e-4, batches of 32, a cosine with warm-up and hundreds
+    of epochs for stage one; what is not reported for stage two follows the fine-tuning of masked
+    autoencoders (He et al. 2022, MAE; Tong et al. 2022, VideoMAE): a lower rate for each layer further
+    down, and 50 epochs. Nothing is reported for `AVFF`, which gets the same, its encoders a tenth
+    of the rate in stage one, since they were trained before on something else than this loss.
+    """
+    common = TrainSettings(
+        batch_size=32, warmup=0.05, weight_decay=0.05, precision="bf16-mixed", save_every=1000, keep_last=2
+    )
+    if stage == 1:
+        # 200 epochs of one window a clip: 200 x 118,516 / 32 = 740,725 steps.
+        lr, steps = 1.5e-4, 200 * LRS3_CLIPS // common.batch_size
+        return replace(common, steps=steps, lr=lr, encoder_lr=lr if family == "AVFFMAE" else 1.5e-5)
+    # 50 x 15,081 / 32 = 23,564 steps. VideoMAE's rate is 1e-3 for 256 windows: 1.25e-4 for 32.
+    return replace(
+        common,
+        steps=50 * FAKEAVCELEB_CLIPS // common.batch_size,
+        lr=1.25e-4,
+        encoder_lr=1.25e-4,
+        layer_decay=0.75,
+        ema=0.999,
+        validate_every=500,
+    )
+
+
+RECIPES: dict[str, Callable[[Family, Stage], TrainSettings]] = {"laptop": laptop, "gpu": gpu, "paper": paper}
+
+
+def settings_of(recipe: Name, family: Family, stage: Stage, overrides: Overrides) -> TrainSettings:
+    """Settings of a recipe, single fields of it laid over.
+
+    Raises:
+        AVFFError: a value is not allowed, or says nothing in this stage.
+    """
+    settings = replace(RECIPES[recipe](family, stage), **overrides)
+    if stage == 1 and settings.validate_every:
+        raise AVFFError(
+            f"validate_every is {settings.validate_every}, but stage one has no score; leave it out"
+        )
+    return settings
