@@ -148,7 +148,9 @@ class Features:
     Attributes:
         audio: ``(B, Na, D)`` float32.
         visual: ``(B, Nv, D)`` float32.
+        detail: ``(B, N, C)`` float32, what the path for fine detail says; None where there is none.
     """
 
     audio: Float[Tensor, "b na d"]
     visual: Float[Tensor, "b nv d"]
+    detail: Float[Tensor, "b n c"] | None = None

@@ -16,7 +16,8 @@ from avff_lib.media.decode import iter_clips
 from avff_lib.media.faces import FaceTrack, crop_face, speaker_face, track_faces
 from avff_lib.models import Detector
 
-SHIPPED = Path(__file__).parent / "checkpoints" / "avff-tiny"
+CHECKPOINTS = Path(__file__).parent / "checkpoints"
+SHIPPED = "avff-tiny"
 HOP = 0.5  # seconds from one window to the next
 CHUNK_HOPS = 6  # a chunk of video holds so many hops and one window; the face is tracked through it
 SILENCE = 1e-3  # peak of a window (-60 dB) below which there is no sound to judge
@@ -59,9 +60,10 @@ class Report:
     error: str | None = None
 
 
-def load_detector(checkpoint: Path | str | None = None) -> Detector:
-    """The detector saved in a folder; by default the shipped one, trained on drawn faces."""
-    return Detector.from_pretrained(SHIPPED if checkpoint is None else checkpoint)
+def load_detector(checkpoint: Path | str = SHIPPED) -> Detector:
+    """The detector saved in a folder, or a shipped one by its name; those were trained on drawn faces."""
+    shipped = {folder.name: folder for folder in CHECKPOINTS.iterdir()}
+    return Detector.from_pretrained(shipped.get(str(checkpoint), checkpoint))
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,12 +119,12 @@ def predict_file(path: Path | str, model: Detector) -> Report:
     )
 
 
-def process_video(path: Path | str, checkpoint: Path | str | None = None) -> dict[str, float | Tensor]:
+def process_video(path: Path | str, checkpoint: Path | str = SHIPPED) -> dict[str, float | Tensor]:
     """The documented one-call answer.
 
     Args:
         path: a video with sound.
-        checkpoint: folder of a saved detector; by default the shipped one.
+        checkpoint: folder of a saved detector, or the name of a shipped one.
 
     Returns:
         ``prediction``, the probability of fake, and ``audio_features``, ``visual_features``,

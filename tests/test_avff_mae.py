@@ -28,10 +28,11 @@ from avff_lib.nn.blocks import Attention
 from avff_lib.nn.masking import complementary_slices, put_slices, take_slices
 from avff_lib.nn.patches import cut_audio, cut_video, join_audio, join_video
 from avff_lib.nn.positions import grid_positions
-from avff_lib.nn.sequences import changes
+from avff_lib.nn.sequences import Centre, changes
 from avff_lib.objectives import stage_one, stage_two
 from avff_lib.preprocess.prepare import prepare
-from avff_lib.training.loop import fit, parameter_groups
+from avff_lib.training.loop import fit
+from avff_lib.training.optim import parameter_groups
 from avff_lib.training.settings import TrainSettings
 
 # The same classes as the tiny preset, smaller still. A slice holds 2 x 3 patches of the sound (8 columns of
@@ -40,12 +41,16 @@ MINI = AVFFMAEConfig(
     **{
         **TINY,
         **{"dim": 24, "depth": 1, "heads": 2, "decoder_dim": 12, "decoder_depth": 1, "decoder_heads": 2},
-        **{"reduced_dim": 8, "image_size": 16, "audio_patch": (4, 16), "duration": 0.64},
+        **{"reduced_dim": 8, "critic_dim": 32, "image_size": 16, "video_patch": (2, 8, 8)},
+        **{"audio_patch": (4, 16), "duration": 0.64},
         "mel": {**TINY["mel"], "n_mels": 48},
     }
 )
 SLICES, COLUMNS, FRAMES = 8, 8, 2  # of time; of the spectrogram and of the video in one slice
 LABELS = torch.tensor([0, 1] * 4)
+LEFT_TO_STAGE_TWO = (
+    *("audio_reduction", "visual_reduction", "audio_centre", "visual_centre", "classifier", "detail"),
+)
 
 
 def build(**changed) -> AVFFMAE:
@@ -91,7 +96,7 @@ def test_shapes_from_window_to_logit(mae, clips):
     assert features.visual.shape == (8, 8 * 2 * 2, 24)
     assert mae.slice_tokens == (6, 4)
     fused = mae.fuse(features)
-    assert fused.shape == (8, SLICES, 16)
+    assert fused.shape == (8, SLICES, 8 + 8 + 24 + 64)  # sound, picture, agreement, detail of both
     assert mae.head(fused).shape == (8,)
     torch.testing.assert_close(mae(clips), mae.head(fused))
     torch.testing.assert_close(mae.spectrogram(clips), (clips.audio[..., :64] + 18.534) / 39.686)
@@ -189,8 +194,8 @@ def test_a_fused_slice_holds_its_own_moment_of_both_streams(mae, stream):
         changed = getattr(features, stream).clone()
         changed[:, k * tokens : (k + 1) * tokens] += torch.randn(2, tokens, 24, generator=seeded(4))
         halves = zip(
-            mae.fuse(features).chunk(2, dim=-1),
-            mae.fuse(replace(features, **{stream: changed})).chunk(2, dim=-1),
+            mae.fuse(features)[..., :16].chunk(2, dim=-1),
+            mae.fuse(replace(features, **{stream: changed}))[..., :16].chunk(2, dim=-1),
             strict=True,
         )
         for before, after in halves:  # what the sound's reduction says, and what the picture's says
@@ -204,10 +209,10 @@ def test_a_sample_does_not_depend_on_its_batch_mates(mae, clips):
     mae.eval()
     alone = [some(clips, slice(i, i + 1)) for i in range(8)]
     torch.testing.assert_close(mae(clips), torch.cat([mae(one) for one in alone]), atol=1e-5, rtol=1e-5)
-    completed = mae.complete(mae.features(clips), *complementary_slices(8, SLICES, seeded()))
+    completed = mae.complete(mae.encode(clips), *complementary_slices(8, SLICES, seeded()))
     visible = complementary_slices(8, SLICES, seeded())
     for i, one in enumerate(alone):
-        by_itself = mae.complete(mae.features(one), *(index[i : i + 1] for index in visible))
+        by_itself = mae.complete(mae.encode(one), *(index[i : i + 1] for index in visible))
         for together, apart in zip(completed, by_itself, strict=True):
             torch.testing.assert_close(together[i], apart[0], atol=1e-5, rtol=1e-5)
 
@@ -216,8 +221,8 @@ def test_different_clips_give_the_classifier_different_inputs_at_the_start(mae, 
     seen = []
     mae.classifier.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
     logits = mae.eval()(clips)
-    for half in seen[0].chunk(2, dim=-1):  # of the sound, and of the picture
-        assert torch.pdist(half).min() > 1e-2
+    for part in seen[0].split([8, 8, 24, 64], dim=-1):  # sound, picture, agreement, detail of both
+        assert torch.pdist(part).min() > 1e-2
     assert torch.pdist(logits[:, None]).min() > 1e-5
 
 
@@ -308,8 +313,9 @@ def test_a_video_that_is_cut_can_be_joined(batch, grid, patch):
     assert patches[0, -1].sum() == pytest.approx(float(corner.sum()), abs=1e-4)
 
 
-def test_patches_are_cut_in_the_order_of_the_tokens(mae, clips):
+def test_patches_are_cut_in_the_order_of_the_tokens(clips):
     """A projection is a matrix on the values of a patch: token n must come from patch n."""
+    mae = build(conv_stem=False)
     audio, visual = mae.audio_encoder.patch_embed, mae.visual_encoder.patch_embed
     values = cut_audio(mae.spectrogram(clips), (4, 16))
     matrix = audio.proj.weight.flatten(1)
@@ -452,15 +458,14 @@ def test_a_learned_temperature_gets_the_slope_of_the_contrast():
 @pytest.mark.parametrize("granularity", ["slice", "clip"])
 def test_contrast_compares_slices_or_whole_clips(clips, granularity):
     mae = build(granularity=granularity)
-    features = mae.features(clips)
+    features = mae.encode(clips)
+    streams = features.audio, features.visual
     if granularity == "clip":
-        audio, visual = features.audio.mean(dim=1), features.visual.mean(dim=1)
+        rows = [stream.mean(dim=1, keepdim=True) for stream in streams]  # (8, 1, 24)
     else:
-        audio, visual = (
-            changes(stream.view(8, SLICES, -1, 24).mean(dim=2)).flatten(0, 1)
-            for stream in (features.audio, features.visual)
-        )
-    expected = info_nce(audio, visual, mae.config.temperature)
+        rows = [changes(stream.view(8, SLICES, -1, 24).mean(dim=2)) for stream in streams]  # (8, 8, 24)
+    rows = [row - sum(row) / len(row) for row in rows]  # less what all windows have at a place
+    expected = info_nce(*(row.flatten(0, 1) for row in rows), mae.config.temperature)
     found = stage_one(mae, clips, LABELS, seeded())["contrast"]
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
@@ -484,7 +489,7 @@ ENCODING = {"audio_encoder", "visual_encoder", "audio_to_visual", "visual_to_aud
 TRAINED = {
     "loss of stage one": ENCODING | {"audio_decoder", "visual_decoder", "log_temperature"},
     "critics of stage one": {"critic"},
-    "loss of stage two": ENCODING | {"audio_reduction", "visual_reduction", "classifier"},
+    "loss of stage two": ENCODING | {"audio_reduction", "visual_reduction", "classifier", "detail"},
 }
 
 
@@ -606,7 +611,7 @@ def test_stage_two_starts_from_every_weight_of_stage_one(mae, clips, tmp_path):
     for name, tensor in handed.state_dict().items():
         assert torch.equal(tensor, learned[name]), name
         fixed = name.endswith("positions") or name == "log_temperature"
-        in_stage_two = name.startswith(("audio_reduction", "visual_reduction", "classifier"))
+        in_stage_two = name.startswith(LEFT_TO_STAGE_TWO)
         # A critic's last bias has no slope. All else was learned, A2V and V2A with it.
         if not name.endswith("mlp.2.bias"):
             assert torch.equal(tensor, start[name]) == (fixed or in_stage_two), name
@@ -671,11 +676,12 @@ def test_base_has_the_papers_size():
     assert len(model.visual_encoder.blocks) == 12
     vit = count_parameters(model.visual_encoder)
     assert 85e6 < vit < 88e6  # ViT-B
+    assert [layer.out_features for layer in model.critic["visual"].mlp[::2]] == [1536, 1]  # MARLIN's
 
 
 def test_tiny_is_small_and_depends_on_its_seed_only():
     first, same, other = AVFFMAE.tiny(1), AVFFMAE.tiny(1), AVFFMAE.tiny(2)
-    assert count_parameters(first) <= 6_000_000
+    assert count_parameters(first) < 4_000_000
     name = "audio_to_visual.tokens.weight"
     assert torch.equal(first.state_dict()[name], same.state_dict()[name])
     assert not torch.equal(first.state_dict()[name], other.state_dict()[name])
@@ -685,3 +691,22 @@ def test_tiny_is_small_and_depends_on_its_seed_only():
 def test_no_mel_filter_falls_between_two_frequencies(config):
     filters = melscale_fbanks(config.mel["n_fft"] // 2 + 1, 0.0, 8000.0, config.mel["n_mels"], 16_000)
     assert (filters.sum(dim=0) > 0).all()
+
+
+# --- the agreement of both streams ---
+
+
+def test_a_centre_takes_off_the_batch_in_training_and_what_it_remembers_afterwards():
+    centre = Centre(places=3, dim=2, momentum=0.5)
+    codes = torch.arange(6.0).reshape(3, 2)  # what all windows have in common
+    batch = codes + torch.randn(16, 3, 2, generator=seeded())
+    torch.testing.assert_close(centre(batch), batch - batch.mean(dim=0))
+    for _ in range(20):
+        centre(batch)
+    alone = centre.eval()(batch[:1])
+    torch.testing.assert_close(alone, batch[:1] - batch.mean(dim=0), atol=1e-4, rtol=1e-4)
+
+
+def test_without_agreement_and_detail_the_head_sees_what_the_paper_has(clips):
+    model = build(agreement=False, detail=0).eval()
+    assert model.fuse(model.features(clips)).shape == (8, SLICES, 8 + 8)

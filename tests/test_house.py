@@ -10,7 +10,7 @@ from avff_lib.atomic import atomic_write
 LIBRARY = Path(__file__).parents[1] / "avff_lib"
 # A module may import from floors below its own.
 FLOORS = (
-    ("clip", "atomic"),
+    ("clip", "atomic", "ranks"),
     ("losses", "nn", "media", "data.manifest", "workers"),
     ("preprocess", "models", "synth", "sync"),
     ("data", "objectives", "plots", "notebook"),

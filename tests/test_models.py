@@ -33,7 +33,7 @@ def test_shapes_from_window_to_logit(mini, inputs):
     assert features.audio.shape == (4, 49, 32)  # 20 ms a step, the last one cut by the receptive field
     assert features.visual.shape == (4, 16, 32)
     fused = mini.fuse(features)
-    assert fused.shape == (4, 16, 64)
+    assert fused.shape == (4, 16, 32 + 32 + 64)  # together, agreement, detail of both streams
     assert mini.head(fused).shape == (4,)
     mini.eval()
     torch.testing.assert_close(mini(inputs), mini.head(mini.fuse(mini.features(inputs))))
@@ -77,8 +77,8 @@ def test_different_clips_give_the_classifier_different_inputs(mini, inputs):
     seen = []
     mini.classifier.mlp.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
     mini.eval()(inputs)
-    assert torch.pdist(seen[0][:, :32]).min() > 1e-3  # what is fused
-    assert torch.pdist(seen[0][:, 32:]).min() > 1e-3  # what agrees
+    for part in seen[0].split([32, 32, 64], dim=1):  # what is fused, what agrees, what the detail is
+        assert torch.pdist(part).min() > 1e-3
 
 
 def test_agreement_is_high_for_streams_that_change_alike_and_only_then():
@@ -91,7 +91,7 @@ def test_agreement_is_high_for_streams_that_change_alike_and_only_then():
 
 
 @pytest.mark.parametrize(
-    ("objective", "untouched"), [(stage_one, ("classifier.",)), (stage_two, ("decoder.",))]
+    ("objective", "untouched"), [(stage_one, ("classifier.", "detail.")), (stage_two, ("decoder.",))]
 )
 def test_every_weight_of_a_stage_gets_a_gradient(mini, inputs, objective, untouched):
     labels = torch.tensor([0, 1, 0, 1])
@@ -117,6 +117,16 @@ def test_save_and_load_give_the_same_model(mini, inputs, tmp_path):
     assert type(loaded) is AVFF
     assert loaded.config == mini.config
     torch.testing.assert_close(loaded(inputs), mini.eval()(inputs), atol=0, rtol=0)
+
+
+def test_half_precision_takes_half_the_space_and_judges_alike(mini, inputs, tmp_path):
+    mini.save_pretrained(tmp_path / "whole")
+    mini.save_pretrained(tmp_path / "half", half=True)
+    whole, half = ((tmp_path / name / WEIGHTS_NAME).stat().st_size for name in ("whole", "half"))
+    assert half < 0.6 * whole
+    loaded = Detector.from_pretrained(tmp_path / "half")
+    assert {tensor.dtype for tensor in loaded.parameters()} == {torch.float32}
+    torch.testing.assert_close(loaded(inputs), mini.eval()(inputs), atol=1e-2, rtol=0)
 
 
 @pytest.mark.parametrize("change", ["missing", "unknown", "shape"])

@@ -13,6 +13,7 @@ from avff_lib.clip import AVFFError, Features, InputSpec, ModelInputs
 from avff_lib.models import encoders
 from avff_lib.models.base import Detector
 from avff_lib.nn.cross_modal import CrossModalFusion, agreement
+from avff_lib.nn.sequences import to_steps
 
 TINY_AUDIO = {
     "hidden_size": 128,
@@ -36,7 +37,7 @@ TINY_VISUAL = {
     "depth": 2,
     "num_heads": 4,
 }
-TINY = {"dim": 128, "image_size": 64, "audio": TINY_AUDIO, "visual": TINY_VISUAL}
+TINY = {"dim": 128, "image_size": 64, "detail": 32, "audio": TINY_AUDIO, "visual": TINY_VISUAL}
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class AVFFConfig:
         dim: length of a feature; the documented system projects 768 to 512.
         heads: of the cross-attention; must divide ``dim``.
         dropout: in fusion, decoder and classifier.
+        detail: length of what the path for fine detail says of each stream; 0 leaves it out, as the
+            documented system does.
         duration, frame_count, image_size, mean, std, sample_rate: see `avff_lib.clip.InputSpec`.
         threshold: probability from which a clip is called fake, chosen on validation data.
         trained_on: one sentence for the reader of a verdict.
@@ -59,6 +62,7 @@ class AVFFConfig:
     dim: int = 512
     heads: int = 8
     dropout: float = 0.1
+    detail: int = 0
     duration: float = 1.0
     frame_count: int = 16
     image_size: int = 224
@@ -93,18 +97,20 @@ class Decoder(nn.Module):
 class Classifier(nn.Module):
     """Fused sequence -> one logit. Time is pooled here and nowhere before."""
 
-    def __init__(self, dim: int, dropout: float) -> None:
+    def __init__(self, dim: int, detail: int, dropout: float) -> None:
         super().__init__()
+        self.dim = dim
         self.norm = nn.LayerNorm(dim)
         self.mlp = nn.Sequential(
-            nn.Dropout(dropout), nn.Linear(2 * dim, dim), nn.GELU(), nn.Dropout(dropout), nn.Linear(dim, 1)
+            nn.Dropout(dropout),
+            *(nn.Linear(2 * dim + 2 * detail, dim), nn.GELU(), nn.Dropout(dropout), nn.Linear(dim, 1)),
         )
 
     def forward(self, fused: Tensor) -> Tensor:
-        """``(B, T, 2 D)``, as `AVFF.fuse` returns it -> ``(B,)``."""
-        together, agreement = fused.chunk(2, dim=-1)  # (B, T, D) each
+        """``(B, T, 2 D)`` or longer, as `AVFF.fuse` returns it -> ``(B,)``."""
+        together, rest = fused[..., : self.dim], fused[..., self.dim :]
         # The norm comes before the mean: a mean over normalised channels would be 0 for every clip.
-        pooled = torch.cat([self.norm(together).mean(dim=1), agreement.mean(dim=1)], dim=-1)  # (B, 2 D)
+        pooled = torch.cat([self.norm(together), rest], dim=-1).mean(dim=1)
         return self.mlp(pooled).squeeze(-1)
 
 
@@ -134,7 +140,7 @@ class AVFF(Detector):
         )
         self.fusion = CrossModalFusion(config.dim, config.heads, config.duration, config.dropout)
         self.decoder = Decoder(config.dim, config.dropout)
-        self.classifier = Classifier(config.dim, config.dropout)
+        self.classifier = Classifier(config.dim, config.detail, config.dropout)
 
     @classmethod
     def base(cls, audio: str = "facebook/wav2vec2-base", visual: str = "vit_base_patch16_224") -> AVFF:
@@ -166,13 +172,25 @@ class AVFF(Detector):
         names = ("duration", "frame_count", "image_size", "mean", "std", "sample_rate")
         return InputSpec(**{name: config[name] for name in names}, audio="waveform")
 
-    def features(self, inputs: ModelInputs) -> Features:
+    def encode(self, inputs: ModelInputs) -> Features:
         """Audio ``(B, Na, D)``, a step every 20 ms; visual ``(B, T, D)``, a step a frame."""
         return Features(audio=self.audio_encoder(inputs.audio), visual=self.visual_encoder(inputs.frames))
 
+    def spectrogram(self, inputs: ModelInputs) -> Tensor:
+        """``(B, 257, N)``: log power of 32 ms every 10 ms."""
+        window = torch.hann_window(512, device=inputs.audio.device)
+        spectrum = torch.stft(inputs.audio.float(), 512, 160, window=window, return_complex=True)
+        return (spectrum.abs().square() + 1e-3).log()  # what is weaker is silence
+
     def fuse(self, features: Features) -> Tensor:
-        """``(B, T, 2 D)``: what a frame and its sound say together, and how far the two change alike."""
-        return torch.cat([self.fusion(features), agreement(features)], dim=-1)
+        """``(B, T, 2 D)``: what a frame and its sound say together, and how far the two change alike.
+
+        With a path for fine detail, what that says of both streams stands behind: ``(B, T, 2 D + 2 C)``.
+        """
+        parts = [self.fusion(features), agreement(features)]
+        if features.detail is not None:
+            parts.append(to_steps(features.detail, parts[0].shape[1]))
+        return torch.cat(parts, dim=-1)
 
     def head(self, fused: Tensor) -> Tensor:
         return self.classifier(fused)

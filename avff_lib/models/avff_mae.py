@@ -19,22 +19,35 @@ from avff_lib.clip import AVFFError, Features, InputSpec, MelSpec, ModelInputs
 from avff_lib.models import published
 from avff_lib.models.base import Detector
 from avff_lib.nn.blocks import init_weights
+from avff_lib.nn.cross_modal import agreement
 from avff_lib.nn.decoder import Critic, PatchDecoder
 from avff_lib.nn.masking import put_slices, take_slices
-from avff_lib.nn.patches import AudioPatches, TokenEncoder, VideoTubelets, cut_audio, cut_video
+from avff_lib.nn.patches import (
+    AudioPatches,
+    StemmedTubelets,
+    TokenEncoder,
+    VideoTubelets,
+    cut_audio,
+    cut_video,
+)
+from avff_lib.nn.sequences import Centre, to_steps
 from avff_lib.nn.translation import SliceTranslator
 
 TINY = {
-    "dim": 192,
+    "dim": 144,
     "depth": 4,
     "heads": 3,
     "decoder_dim": 96,
     "decoder_depth": 2,
     "decoder_heads": 3,
+    "critic_dim": 128,
     "reduced_dim": 64,
+    "agreement": True,
+    "detail": 32,
     "class_token": False,
     "audio_patch": (8, 16),
-    "video_patch": (2, 8, 8),
+    "video_patch": (2, 16, 16),
+    "conv_stem": True,
     # 12.5 frames a second: the paper's 5 are too few to follow a syllable.
     "duration": 1.28,
     "image_size": 64,
@@ -56,11 +69,18 @@ class AVFFMAEConfig:
     Attributes:
         dim, depth, heads: of both encoders; ViT-B by default.
         decoder_dim, decoder_depth, decoder_heads: of both decoders; MARLIN's by default.
+        critic_dim: units inside a critic; MARLIN has as many as a tubelet of 2 x 16 x 16 has values.
         reduced_dim: length of a fused vector of each stream.
+        agreement: whether the classifier is told how far both streams change alike, which the contrast of
+            stage one has taught them; the paper's has to find out from their features.
+        detail: length of what the path for fine detail says of each stream; 0 leaves it out, as the paper
+            does.
         class_token: whether the audio encoder has one, as AudioMAE does.
         slices: parts of time that are hidden and translated, K in the paper.
         audio_patch: columns and mel bands in a patch.
         video_patch: frames, rows and columns in a tubelet.
+        conv_stem: whether tubelets are cut from a small convolutional network instead of from pixels; the
+            paper's are not.
         duration: of a window in seconds. 16 frames at 5 a second last 3.2 s, 768 columns of 4 ms last
             3.072 s: here the window lasts as long as the spectrogram, and frames are 0.192 s apart.
         frame_count, image_size, mean, std, sample_rate: see `avff_lib.clip.InputSpec`.
@@ -84,11 +104,15 @@ class AVFFMAEConfig:
     decoder_dim: int = 384
     decoder_depth: int = 4
     decoder_heads: int = 6
+    critic_dim: int = 1536
     reduced_dim: int = 256
+    agreement: bool = False
+    detail: int = 0
     class_token: bool = True
     slices: int = 8
     audio_patch: tuple[int, int] = (16, 16)
     video_patch: tuple[int, int, int] = (2, 16, 16)
+    conv_stem: bool = False
     duration: float = 3.072
     frame_count: int = 16
     image_size: int = 224
@@ -116,6 +140,11 @@ class AVFFMAEConfig:
             raise AVFFError(f"slices is {self.slices}; expected an even number, as half of them are hidden")
         if self.granularity not in ("slice", "clip"):
             raise AVFFError(f"granularity is {self.granularity!r}; expected 'slice' or 'clip'")
+        if self.conv_stem and any(side % StemmedTubelets.STRIDE for side in self.video_patch[1:]):
+            raise AVFFError(
+                f"video_patch is {self.video_patch}; with a conv_stem its rows and columns must be multiples "
+                f"of {StemmedTubelets.STRIDE}"
+            )
         if self.temperature <= 0:
             raise AVFFError(f"temperature is {self.temperature}; expected a number above 0")
         for name, size, part in (
@@ -174,8 +203,9 @@ class AVFFMAE(Detector):
             *(AudioPatches(c.dim, c.audio_patch), c.audio_grid, c.dim, c.depth, c.heads),
             class_token=c.class_token,
         )
+        tubelets = StemmedTubelets if c.conv_stem else VideoTubelets
         self.visual_encoder = TokenEncoder(
-            *(VideoTubelets(c.dim, c.video_patch), c.video_grid, c.dim, c.depth, c.heads),
+            *(tubelets(c.dim, c.video_patch), c.video_grid, c.dim, c.depth, c.heads),
             class_token=False,
         )
         self.audio_to_visual = SliceTranslator(audio_tokens, visual_tokens, c.dim, c.heads)
@@ -183,17 +213,20 @@ class AVFFMAE(Detector):
         sizes = (c.dim, c.decoder_dim, c.decoder_depth, c.decoder_heads)
         self.audio_decoder = PatchDecoder(c.audio_grid, *sizes, audio_values)
         self.visual_decoder = PatchDecoder(c.video_grid, *sizes, video_values)
-        self.critic = nn.ModuleDict({"audio": Critic(audio_values), "visual": Critic(video_values)})
+        self.critic = nn.ModuleDict(
+            {"audio": Critic(audio_values, c.critic_dim), "visual": Critic(video_values, c.critic_dim)}
+        )
         log_temperature = torch.tensor(c.temperature).log()
         if c.learn_temperature:
             self.log_temperature = nn.Parameter(log_temperature)
         else:
             self.register_buffer("log_temperature", log_temperature)
+        self.audio_centre, self.visual_centre = Centre(c.slices, c.dim), Centre(c.slices, c.dim)
         self.audio_reduction = _reduction(2 * c.dim, c.reduced_dim)
         self.visual_reduction = _reduction(2 * c.dim, c.reduced_dim)
         self.classifier = nn.Sequential(
             nn.Dropout(c.dropout),
-            nn.Linear(2 * c.reduced_dim, c.reduced_dim),
+            nn.Linear(2 * c.reduced_dim + c.dim * c.agreement + 2 * c.detail, c.reduced_dim),
             nn.GELU(),
             nn.Linear(c.reduced_dim, 1),
         )
@@ -250,7 +283,7 @@ class AVFFMAE(Detector):
         columns = self.config.audio_grid[0] * self.config.audio_patch[0]
         return (inputs.audio[..., :columns] - self.config.audio_mean) / self.config.audio_std
 
-    def features(self, inputs: ModelInputs) -> Features:
+    def encode(self, inputs: ModelInputs) -> Features:
         """One vector a patch of the sound ``(B, Na, D)`` and a tubelet of the picture ``(B, Nv, D)``."""
         return Features(
             audio=self.audio_encoder(self.spectrogram(inputs)), visual=self.visual_encoder(inputs.frames)
@@ -296,17 +329,25 @@ class AVFFMAE(Detector):
         )
 
     def fuse(self, features: Features) -> Tensor:
-        """``(B, K, 2 R)``: each stream beside what the other one says of it, reduced, one vector a slice."""
+        """``(B, K, 2 R)``: each stream beside what the other one says of it, reduced, one vector a slice.
+
+        Behind stand, where the config has them, how far both change alike (D more values), and what the
+        path for fine detail says of both (2 C more).
+        """
         audio, visual = self.in_slices(features.audio), self.in_slices(features.visual)
         audio_pair = torch.cat([audio, self.visual_to_audio(visual)], dim=-1)  # (B, K, Na / K, 2 D)
         visual_pair = torch.cat([visual, self.audio_to_visual(audio)], dim=-1)  # (B, K, Nv / K, 2 D)
-        return torch.cat(
-            [self.audio_reduction(audio_pair).mean(dim=2), self.visual_reduction(visual_pair).mean(dim=2)],
-            dim=-1,
-        )
+        parts = [self.audio_reduction(audio_pair).mean(dim=2), self.visual_reduction(visual_pair).mean(dim=2)]
+        if self.config.agreement:
+            audio = self.audio_centre(to_steps(features.audio, self.config.slices))  # (B, K, D)
+            visual = self.visual_centre(to_steps(features.visual, self.config.slices))
+            parts.append(agreement(Features(audio, visual)))
+        if features.detail is not None:
+            parts.append(to_steps(features.detail, self.config.slices))
+        return torch.cat(parts, dim=-1)
 
     def head(self, fused: Tensor) -> Tensor:
-        """``(B, K, 2 R)`` -> logits ``(B,)``."""
+        """``(B, K, 2 R)`` or longer, as `fuse` returns it -> logits ``(B,)``."""
         return self.classifier(fused.mean(dim=1)).squeeze(-1)
 
 

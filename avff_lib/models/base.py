@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -12,9 +12,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from avff_lib.atomic import atomic_write
 from avff_lib.clip import AVFFError, Features, InputSpec, ModelInputs
+from avff_lib.nn.blocks import Block
+from avff_lib.nn.detail import DetailPath
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
@@ -23,9 +26,10 @@ WEIGHTS_NAME = "model.safetensors"
 class Detector(nn.Module, ABC):
     """Audio and video of one window in, one logit out; a positive logit says fake.
 
-    A subclass names its config dataclass in ``config_class`` and implements `features`, `fuse`,
-    `head`. The config holds everything that is needed to rebuild the model without a hub, and also
+    A subclass names its config dataclass in ``config_class`` and implements `encode`, `spectrogram`,
+    `fuse`, `head`. The config holds everything that is needed to rebuild the model without a hub, and also
     ``threshold`` (probability from which a clip is called fake) and ``trained_on`` (one sentence).
+    Its ``detail`` is 0, or the length of what a path for fine detail says of each stream.
     There are two presets: `tiny`, made from the fields in ``tiny_config``, and ``base()``, of the
     documented size with pretrained encoders.
     """
@@ -40,6 +44,7 @@ class Detector(nn.Module, ABC):
     def __init__(self, config: Any) -> None:
         super().__init__()
         self.config = config
+        self.detail = DetailPath(config.detail) if config.detail else None
 
     @classmethod
     def tiny(cls, seed: int = 0) -> Self:
@@ -54,8 +59,19 @@ class Detector(nn.Module, ABC):
         """The input that this model needs."""
 
     @abstractmethod
+    def encode(self, inputs: ModelInputs) -> Features:
+        """Both streams through their encoders; they stay sequences. What stage one trains."""
+
+    @abstractmethod
+    def spectrogram(self, inputs: ModelInputs) -> Tensor:
+        """The sound as the path for fine detail sees it: ``(B, bands, N)``, logarithmic."""
+
     def features(self, inputs: ModelInputs) -> Features:
-        """Encode both streams; they stay sequences."""
+        """All that is known of a window before the streams meet: `encode`, and fine detail if looked for."""
+        features = self.encode(inputs)
+        if self.detail is None:
+            return features
+        return replace(features, detail=self.detail(inputs.frames, self.spectrogram(inputs)))
 
     @abstractmethod
     def fuse(self, features: Features) -> Tensor:
@@ -69,14 +85,34 @@ class Detector(nn.Module, ABC):
         """Prepared batch -> logits ``(B,)``; the probability of fake is their sigmoid."""
         return self.head(self.fuse(self.features(inputs)))
 
-    def save_pretrained(self, folder: Path | str) -> None:
-        """Write config and weights into ``folder``, each in one atomic step."""
+    def set_checkpointing(self, on: bool) -> None:
+        """Whether training computes the blocks of a transformer twice rather than remember them.
+
+        Loss and gradients are the same; memory falls from all that happens in the blocks to what goes
+        into each, for about a third more time. Source: Chen et al. 2016, section 3.
+        """
+        for module in self.modules():
+            if isinstance(module, PreTrainedModel):  # transformers
+                (module.activation_checkpointing_enable if on else module.activation_checkpointing_disable)()
+            elif isinstance(module, Block):
+                module.checkpointing = on
+            elif hasattr(module, "set_grad_checkpointing"):  # timm
+                module.set_grad_checkpointing(on)
+
+    def save_pretrained(self, folder: Path | str, *, half: bool = False) -> None:
+        """Write config and weights into ``folder``, each in one atomic step.
+
+        With ``half`` weights are stored as float16, in half the space; `from_pretrained` gives float32 back.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         config = {"family": type(self).__name__, **asdict(self.config)}
         with atomic_write(folder / CONFIG_NAME) as path:
             path.write_text(json.dumps(config, indent=2) + "\n")
-        weights = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
+        weights = {
+            name: (tensor.half() if half and tensor.is_floating_point() else tensor).contiguous()
+            for name, tensor in self.state_dict().items()
+        }
         with atomic_write(folder / WEIGHTS_NAME) as path:
             save_file(weights, path)
 

@@ -37,9 +37,10 @@ class PatchDecoder(nn.Module):
 class Critic(nn.Module):
     """One score for each patch, high for patches of real recordings. Source: Cai et al. 2023 (MARLIN)."""
 
-    def __init__(self, values: int) -> None:
+    def __init__(self, values: int, hidden: int) -> None:
+        """``values`` of a patch, ``hidden`` units between them and the score."""
         super().__init__()
-        self.mlp = nn.Sequential(nn.Linear(values, values), nn.LeakyReLU(0.2), nn.Linear(values, 1))
+        self.mlp = nn.Sequential(nn.Linear(values, hidden), nn.LeakyReLU(0.2), nn.Linear(hidden, 1))
 
     def forward(self, patches: Tensor) -> Tensor:
         """``(..., values)`` -> ``(...)``, unbounded."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from avff_lib import ranks
+
 
 def complementary_slices(batch: int, slices: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """For each sample, half of the slices stay visible in the picture and the other half in the sound.
@@ -21,7 +23,7 @@ def complementary_slices(batch: int, slices: int, generator: torch.Generator) ->
         order. The slices visible in one are those hidden in the other. Source: Oorloff et al. 2024
         (AVFF), figure 1; slices of time as commonly re-implemented.
     """
-    order = torch.rand(batch, slices, generator=generator).argsort(dim=1)  # (B, K)
+    order = ranks.rand((batch, slices), generator).argsort(dim=1)  # (B, K)
     visual, audio = order.chunk(2, dim=1)
     return visual.sort(dim=1).values, audio.sort(dim=1).values
 

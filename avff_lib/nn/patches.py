@@ -45,6 +45,34 @@ class VideoTubelets(nn.Module):
         return rearrange(grid, "b d t h w -> b (t h w) d")
 
 
+class StemmedTubelets(nn.Module):
+    """Tubelets cut from what a small convolutional network makes of each frame, instead of from pixels.
+
+    A transformer has to learn that lips look alike wherever in a patch they are; convolutions know it, which
+    a small model on few clips cannot do without. Source: Xiao et al. 2021 (Early convolutions help
+    transformers see better), section 4.
+    """
+
+    STRIDE = 8  # of the stem, in pixels
+
+    def __init__(self, dim: int, patch: tuple[int, int, int]) -> None:
+        """``patch``: frames, rows and columns in a tubelet; rows and columns multiples of `STRIDE`."""
+        super().__init__()
+        layers: list[nn.Module] = []
+        for channels, out in ((3, 16), (16, 32), (32, 64)):
+            layers += [nn.Conv2d(channels, out, 3, stride=2, padding=1), nn.GroupNorm(4, out), nn.GELU()]
+        self.stem = nn.Sequential(*layers)
+        frames, rows, columns = patch
+        cut = (frames, rows // self.STRIDE, columns // self.STRIDE)
+        self.proj = nn.Conv3d(64, dim, cut, stride=cut)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """``(B, T, 3, H, W)`` -> ``(B, Nv, D)``, ordered as `VideoTubelets` orders them."""
+        maps = self.stem(frames.flatten(0, 1))  # (B T, 64, H / 8, W / 8)
+        grid = self.proj(rearrange(maps, "(b t) c h w -> b c t h w", t=frames.shape[1]))
+        return rearrange(grid, "b d t h w -> b (t h w) d")
+
+
 class TokenEncoder(nn.Module):
     """Patches, positions, transformer: one stream -> features, one for each token.
 
