@@ -1,0 +1,100 @@
+"""Write the model cards of the shipped checkpoints from what `train.py` measured.
+
+python results/model_card.py
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from avff_lib.atomic import atomic_write
+from avff_lib.models import Detector
+from avff_lib.models.base import count_parameters
+from avff_lib.predict import CHECKPOINTS, load_detector
+
+HERE = Path(__file__).parent
+ABOUT = {
+    "AVFF": "Wav2Vec2 and a ViT of the tiny preset, fusion, decoder, a path for fine detail",
+    "AVFFMAE": "the paper's masked autoencoder in the tiny preset, with a path for fine detail",
+}
+AUGMENTED = {
+    "mirrored": "mirrored half of the time",
+    "LIGHT": "changed lightly in picture and sound: `LIGHT` of `avff_lib.data.augment`",
+}
+WEAK = 0.9  # AUC below which a method is named among the limits
+
+
+def model_card(name: str, model: Detector, result: dict[str, Any]) -> str:
+    """The text of a card: data, recipe, seeds, results, limits."""
+    runs, one, two = result["runs"], result["stage_one"], result["stage_two"]
+    shipped = next(run for run in runs if run["seed"] == result["shipped"])
+    family, spec, clips = type(model).__name__, model.spec, result["clips"]
+    weak = [method for method, found in shipped["by_method"].items() if found["auc"] < WEAK]
+    missed = f"It finds these worst, with an AUC below {WEAK}: {', '.join(weak)}. " if weak else ""
+    rows = [("all methods", list(runs), shipped, shipped["counts"]["fake"])]
+    for group in ("by_category", "by_method"):
+        for key, found in shipped[group].items():
+            rows.append((key, [run[group][key] for run in runs], found, found["clips"]))
+    table = "\n".join(f"| {title} | {_row(found, best)} | {count} |" for title, found, best, count in rows)
+    seeds = ", ".join(str(run["seed"]) for run in runs)
+    return f"""# {name}
+
+An `{family}` of {count_parameters(model):,} parameters: {ABOUT[family]}.
+It judges windows of {spec.duration:g} s: {spec.frame_count} frames of {spec.image_size} x {spec.image_size}
+pixels and sound at {spec.sample_rate // 1000} kHz.
+
+## Data
+
+Drawn talking heads with synthesised voices, nobody's face or voice, at the medium level: {clips["train"]}
+clips to train on, {clips["val"]} to validate and {clips["test"]} to test, no person and no word in two of
+these splits.
+
+    {result["corpus"]}
+
+## Recipe
+
+    {result["command"]}
+
+Stage one, self-supervised on the genuine training clips: {one["steps"]} steps of {one["batch_size"]} windows
+({AUGMENTED[one["augment"]]}), AdamW with a peak learning rate of {one["lr"]:g}.
+In its last 50 steps the slice of the video that belongs to a slice of the sound was the nearest of the
+whole batch in {result["retrieval"]:.1%} of cases (chance: {1 / (8 * one["batch_size"]):.1%}).
+
+Stage two, supervised: {two["steps"]} steps at {two["lr"]:g}, the encoders at {two["encoder_lr"]:g}
+({AUGMENTED[two["augment"]]}).
+There is one run of stage one, and one of stage two with each of the seeds {seeds}; seed {result["shipped"]}
+has the best AUC on the validation people and is shipped. The threshold {shipped["threshold"]:.3f} has the
+best balanced accuracy there. All of it ran on a CPU.
+
+## Results on the test people
+
+AUC against all genuine clips ({shipped["counts"]["genuine"]}):
+
+| fakes | shipped | mean of seeds | lowest and highest | clips |
+|---|---|---|---|---|
+{table}
+
+At the threshold the balanced accuracy is {shipped["balanced_accuracy"]:.3f}; the equal error rate is
+{shipped["eer"]:.3f}. All numbers stand in `results/{name}.json`.
+
+## Limits
+
+It has never met a real face or a real voice: on a video of a real person its score means nothing, and it must
+not be used to accuse or to clear anybody. {missed}It knows ten forgeries of one corpus;
+`results/leave-one-out.json` says how a model fares with forgeries that it was not shown.
+"""
+
+
+def _row(runs: list[dict[str, Any]], shipped: dict[str, Any]) -> str:
+    found = [run["auc"] for run in runs]
+    mean = sum(found) / len(found)
+    return f"{shipped['auc']:.3f} | {mean:.3f} | {min(found):.3f}, {max(found):.3f}"
+
+
+if __name__ == "__main__":
+    for folder in sorted(CHECKPOINTS.iterdir()):
+        result = json.loads((HERE / f"{folder.name}.json").read_text())
+        with atomic_write(folder / "README.md") as path:
+            path.write_text(model_card(folder.name, load_detector(folder), result))
