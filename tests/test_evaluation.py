@@ -3,9 +3,16 @@
 import numpy as np
 import pytest
 from scipy.stats import norm
+from sklearn.metrics import roc_auc_score
 
 from avff_lib.data.manifest import Row
-from avff_lib.evaluation.metrics import best_threshold, binary_metrics, equal_error_rate, summarise
+from avff_lib.evaluation.metrics import (
+    best_threshold,
+    binary_metrics,
+    bootstrap_auc,
+    equal_error_rate,
+    summarise,
+)
 
 
 def gaussian_scores(distance: float, count: int = 20_000) -> tuple[np.ndarray, np.ndarray]:
@@ -51,3 +58,28 @@ def test_each_method_is_judged_against_all_genuine_clips():
 
 def test_one_class_alone_has_no_metrics_rather_than_wrong_ones():
     assert set(binary_metrics(np.zeros(3), np.ones(3), 0.5).values()) == {None}
+
+
+def test_interval_over_identities_equals_its_slow_twin():
+    rng = np.random.default_rng(0)
+    labels, scores = rng.integers(0, 2, 40), rng.integers(0, 6, 40) / 5  # with ties
+    people = rng.integers(0, 8, 40)
+    drawn = np.random.default_rng(1).multinomial(8, np.full(8, 1 / 8), size=200)
+    aucs = []
+    for times in drawn:
+        clips = np.concatenate([np.flatnonzero(people == person) for person in np.repeat(range(8), times)])
+        aucs.append(roc_auc_score(labels[clips], scores[clips]))
+    expected = np.quantile(aucs, [0.025, 0.975])
+    found = bootstrap_auc(labels, scores, people, np.random.default_rng(1), resamples=200)
+    assert found == pytest.approx(tuple(expected))
+
+
+def test_more_clips_of_the_same_people_do_not_narrow_the_interval():
+    labels, scores = gaussian_scores(1.5, count=60)
+    people = np.arange(120)
+    rng = np.random.default_rng(0)
+    once = np.diff(bootstrap_auc(labels, scores, people, rng))
+    copied = [np.repeat(values, 5) for values in (labels, scores, people)]
+    assert np.diff(bootstrap_auc(*copied, rng)) == pytest.approx(once, rel=0.1)
+    apart = bootstrap_auc(copied[0], copied[1], np.arange(600), rng)
+    assert np.diff(apart) < 0.6 * once

@@ -1,0 +1,130 @@
+"""What does each part of the paper's model bring? Short runs, the same for all.
+
+    python results/ablations.py
+
+Every variant of `AVFFMAE` is trained from random weights: ``--first-steps`` of stage one, then ``--steps``
+of stage two. That is minutes, where the paper has hundreds of epochs: a difference that shows is one at
+this budget, and one that does not show may show later.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+from unittest import mock
+
+import torch
+import tyro
+from common import ENCODER_LR, HERE, PRETRAINED_LR, Options, blank, measure, pretrain, train_detector
+from torch import Tensor
+
+from avff_lib import objectives, ranks
+from avff_lib.clip import Features, ModelInputs
+from avff_lib.models import AVFFMAE, AVFFMAEConfig
+from avff_lib.nn.masking import put_slices, take_slices
+from avff_lib.objectives import Objective, stage_one
+
+OPTIONS = Options(HERE / "ablations.json", steps=150)
+CONFIG = AVFFMAEConfig(**AVFFMAE.tiny_config)
+
+
+class RandomMasks(AVFFMAE):
+    """Slices are hidden from the two streams independently; one that both hide is guessed from zeros."""
+
+    def complete(
+        self, features: Features, hidden_audio: Tensor, hidden_visual: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        audio, visual = (
+            put_slices(slices, hidden, torch.zeros_like(take_slices(slices, hidden))).flatten(1, 2)
+            for slices, hidden in (
+                (self.in_slices(features.audio), hidden_audio),
+                (self.in_slices(features.visual), hidden_visual),
+            )
+        )
+        return super().complete(Features(audio, visual), hidden_audio, hidden_visual)
+
+
+def independent_slices(batch: int, slices: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """What the sound and what the picture hides, each ``(batch, slices / 2)``, drawn without each other."""
+    orders = [ranks.rand((batch, slices), generator).argsort(dim=1) for _ in range(2)]
+    audio, visual = (order[:, : slices // 2].sort(dim=1).values for order in orders)
+    return audio, visual
+
+
+def stage_one_random_masks(
+    model: RandomMasks, inputs: ModelInputs, labels: Tensor, generator: torch.Generator
+) -> dict[str, Tensor]:
+    """`stage_one` with `independent_slices`; its two masks say what the sound and the picture hide."""
+    with mock.patch.object(objectives, "complementary_slices", independent_slices):
+        return stage_one(model, inputs, labels, generator)
+
+
+class NoTranslation(AVFFMAE):
+    """A2V and V2A are given zeros: what they say is a learned token, the same for every clip and moment."""
+
+    def __init__(self, config: AVFFMAEConfig) -> None:
+        super().__init__(config)
+        for translator in (self.audio_to_visual, self.visual_to_audio):
+            translator.register_forward_pre_hook(lambda module, args: (torch.zeros_like(args[0]),))
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What is different: class, fields of the config, stage one, the input taken away in stage two."""
+
+    family: type[AVFFMAE] = AVFFMAE
+    config: dict[str, Any] = field(default_factory=dict)
+    first: Objective | None = stage_one
+    without: Literal["audio", "video"] | None = None
+
+
+VARIANTS = {
+    "full": Variant(),
+    "no stage one": Variant(first=None),
+    "no contrast": Variant(config={"contrast_weight": 0.0}),
+    "no reconstruction": Variant(config={"reconstruction_weight": 0.0}),
+    "no critic": Variant(config={"adversarial_weight": 0.0}),
+    "random masks": Variant(RandomMasks, first=stage_one_random_masks),
+    "no A2V and V2A": Variant(NoTranslation),
+    "audio alone": Variant(without="video"),
+    "video alone": Variant(without="audio"),
+}
+
+
+def build(variant: Variant, seed: int) -> AVFFMAE:
+    """With random weights, the same for all variants."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return variant.family(replace(CONFIG, **variant.config))
+
+
+def main(options: Options = OPTIONS, first_steps: int = 200) -> None:
+    """Train and test every variant.
+
+    Args:
+        options: of every experiment.
+        first_steps: of stage one.
+    """
+    rates = {"encoder_lr": PRETRAINED_LR, "encoder_lr_without_stage_one": ENCODER_LR}
+    table = options.table(family="AVFFMAE", first_steps=first_steps, **rates)
+    split = options.read(AVFFMAE(CONFIG).spec)
+    genuine = [example for example in split["train"] if example.row.label == 0]
+    for key in table.todo(seed=options.seeds, variant=list(VARIANTS)):
+        seed, variant, folder = key["seed"], VARIANTS[key["variant"]], options.folder(key)
+        model, rate, measured = build(variant, seed), ENCODER_LR, {}
+        if variant.first:
+            # Those with one stream in stage two share the full model's stage one: its folder holds it.
+            shared = {"stage": "one", **key, "variant": "full" if variant.without else key["variant"]}
+            settings = options.settings(seed, ENCODER_LR, lr=ENCODER_LR, steps=first_steps)
+            retrieval = pretrain(model, genuine, settings, options.folder(shared), objective=variant.first)
+            rate, measured = PRETRAINED_LR, {"retrieval": retrieval}
+        if variant.without:
+            blank(model, variant.without)
+        train_detector(model, split["train"], options, seed, folder, rate)
+        table.add(key, {**measured, **measure(model, split["test"])})
+        shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    tyro.cli(main, config=(tyro.conf.OmitArgPrefixes,))

@@ -1,0 +1,63 @@
+"""What is stage one worth when labels are few?
+
+    python results/label_efficiency.py
+
+Stage two gets 1, 5, 10, 50 and 100 % of the labelled training clips, the smaller sets being parts of the
+larger ones, and starts from stage one or from random weights. Both arms take the same steps on the same
+batches; the encoders are frozen where they know something and learn at 1e-3 where they do not. A few clips
+are learned by heart: the number of steps is fixed, and nothing stops early.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import tyro
+from common import ENCODER_LR, HERE, PRETRAINED_LR, Options, fresh, measure, train_detector
+
+from avff_lib.data.loader import Example
+from avff_lib.models import Detector
+
+OPTIONS = Options(HERE / "label-efficiency.json")
+PERCENTS = (1, 5, 10, 50, 100)
+RATES = {"pre-trained": PRETRAINED_LR, "from scratch": ENCODER_LR}
+FEWEST = 4  # clips of either class
+
+
+def labelled(examples: Sequence[Example], percent: float, seed: int) -> list[Example]:
+    """So much of either class; what is in a smaller share is in a larger one of the same seed."""
+    rng = np.random.default_rng(seed)
+    chosen = []
+    for label in (0, 1):
+        members = [example for example in examples if example.row.label == label]
+        count = max(FEWEST, math.ceil(percent / 100 * len(members)))
+        chosen += [members[i] for i in rng.permutation(len(members))[:count]]
+    return chosen
+
+
+def main(options: Options = OPTIONS, first: Path = Path("runs/avffmae/one")) -> None:
+    """Train and test both arms.
+
+    Args:
+        options: of every experiment.
+        first: model that stage one left.
+    """
+    pretrained = Detector.from_pretrained(first)
+    table = options.table(family=type(pretrained).__name__, encoder_lr=RATES, fewest_clips=FEWEST)
+    split = options.read(pretrained.spec)
+    for key in table.todo(seed=options.seeds, percent=PERCENTS, arm=list(RATES)):
+        seed, folder = key["seed"], options.folder(key)
+        train = labelled(split["train"], key["percent"], seed)
+        start = key["arm"] == "pre-trained"
+        model = Detector.from_pretrained(first) if start else fresh(pretrained, seed)
+        train_detector(model, train, options, seed, folder, RATES[key["arm"]])
+        table.add(key, {"labelled_clips": len(train), **measure(model, split["test"])})
+        shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    tyro.cli(main, config=(tyro.conf.OmitArgPrefixes,))
