@@ -95,7 +95,7 @@ class Options:
         """The results so far; ``settings`` are those that this experiment adds."""
         torch.set_num_threads(self.threads)
         common = {name: getattr(self, name) for name in ("steps", "batch_size", "precision")}
-        settings = {**common, "lr": LR, "augment": "LIGHT", **settings}
+        settings = {**common, "lr": LR, "augment": "mirrored", **settings}
         return Table(self.out, {"corpus": self.corpus, "settings": settings})
 
 
@@ -187,7 +187,7 @@ def train_detector(
     model: Detector, train: list[Example], options: Options, seed: int, folder: Path, encoder_lr: float
 ) -> None:
     """Stage two, for a fixed number of steps: nothing is chosen by looking at a test."""
-    batches = WindowBatches(train, model.spec, options.batch_size, seed, augment=LIGHT)
+    batches = WindowBatches(train, model.spec, options.batch_size, seed)
     fit(model, stage_two, batches, options.settings(seed, encoder_lr), folder)
 
 

@@ -16,6 +16,7 @@ FLOORS = (
     ("data", "objectives", "plots", "notebook"),
     ("training", "predict"),
     ("evaluation",),
+    ("commands",),
     ("cli",),
 )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from tqdm import tqdm
 from transformers import get_cosine_schedule_with_warmup
 
@@ -111,40 +112,19 @@ def fit(
 
     task.train()
     for step in _shown(range(len(history), settings.steps), first and log is None):
-        for optimizer in optimizers:
-            optimizer.zero_grad()
-        remembered = [buffer.clone() for buffer in model.buffers()]
-        record = {"step": step, "lr": max(schedule.get_last_lr())}
-        record |= _gradients(fabric, task, batches, settings, step)
-        norms = [
-            fabric.clip_gradients(task, optimizer, max_norm=settings.clip_norm, error_if_nonfinite=False)
-            for optimizer in optimizers
-        ]
-        record |= {name: norm.item() for name, norm in zip(NORMS, norms, strict=False)}
-        record["skipped_steps"] = history[-1]["skipped_steps"] if history else 0
-        if all(math.isfinite(record[name]) for name in (*LOSSES, *NORMS) if name in record):
-            for optimizer in optimizers:
-                optimizer.step()
-            if average:
-                average.update_parameters(model)
-        else:
-            record["skipped_steps"] += 1
-            for buffer, before in zip(model.buffers(), remembered, strict=True):
-                buffer.copy_(before)  # running means know of this batch already
+        lr, skipped = max(schedule.get_last_lr()), history[-1]["skipped_steps"] if history else 0
+        measured, usable = _update(fabric, task, optimizers, batches, settings, step)
+        record = {"step": step, "lr": lr, **measured, "skipped_steps": skipped + (not usable)}
+        if not usable:
             _stop_if_stuck(history, record, settings)
+        elif average:
+            average.update_parameters(model)
         schedule.step()
 
         last = step + 1 == settings.steps
         if validate and settings.validate_every and (last or (step + 1) % settings.validate_every == 0):
             candidate = average.module if average else model
-            scores = [earlier["validation"] for earlier in history if "validation" in earlier]
-            best = max(filter(math.isfinite, scores), default=-math.inf)
-            score = validate(candidate.eval()) if first else 0.0
-            record["validation"] = fabric.broadcast(score)
-            if first and score > best:
-                with states.room("the best model"):
-                    candidate.save_pretrained(out / BEST_NAME)
-            candidate.train()
+            record["validation"] = _validate(fabric, validate, candidate, history, states)
         history.append(record)
         if first and on_step is not None:
             on_step(step, record)
@@ -180,9 +160,36 @@ def own_rows(settings: TrainSettings, rank: int, world_size: int) -> list[slice]
     return [slice(start, start + size) for start in starts]
 
 
+def _update(
+    fabric: Fabric,
+    task: Task,
+    optimizers: Sequence[Optimizer],
+    batches: Callable[..., tuple[ModelInputs, Tensor]],
+    settings: TrainSettings,
+    step: int,
+) -> tuple[dict[str, float], bool]:
+    """One step downhill; or none, and False, if a loss or a gradient is not a number."""
+    remembered = [buffer.clone() for buffer in task.buffers()]
+    for optimizer in optimizers:
+        optimizer.zero_grad()
+    record = _gradients(fabric, task, batches, settings, step)
+    norms = [
+        fabric.clip_gradients(task, optimizer, max_norm=settings.clip_norm, error_if_nonfinite=False)
+        for optimizer in optimizers
+    ]
+    record |= {name: norm.item() for name, norm in zip(NORMS, norms, strict=False)}
+    if not all(math.isfinite(record[name]) for name in (*LOSSES, *NORMS) if name in record):
+        for buffer, before in zip(task.buffers(), remembered, strict=True):
+            buffer.copy_(before)  # running means know of this batch already
+        return record, False
+    for optimizer in optimizers:
+        optimizer.step()
+    return record, True
+
+
 def _gradients(
     fabric: Fabric,
-    task: nn.Module,
+    task: Task,
     batches: Callable[..., tuple[ModelInputs, Tensor]],
     settings: TrainSettings,
     step: int,
@@ -207,6 +214,24 @@ def _gradients(
     if hasattr(batches, "skipped"):
         record["skipped_samples"] = len(batches.skipped)
     return record
+
+
+def _validate(
+    fabric: Fabric,
+    validate: Callable[[Detector], float],
+    candidate: Detector,
+    history: list[dict[str, float]],
+    states: Checkpoints,
+) -> float:
+    """Score a model, and keep it if no earlier one of the run was better."""
+    scores = [earlier["validation"] for earlier in history if "validation" in earlier]
+    best = max(filter(math.isfinite, scores), default=-math.inf)
+    score = fabric.broadcast(validate(candidate.eval()) if fabric.is_global_zero else 0.0)
+    if fabric.is_global_zero and score > best:
+        with states.room("the best model"):
+            candidate.save_pretrained(states.folder / BEST_NAME)
+    candidate.train()
+    return score
 
 
 def _stop_if_stuck(

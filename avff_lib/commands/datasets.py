@@ -1,0 +1,88 @@
+"""``avff synth | audit | prepare``: make a dataset, look at it, decode it once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import Positional
+
+from avff_lib.commands.common import print_skipped, rows_of, write_json
+
+
+def synth(
+    out: Positional[Path],
+    clips: int = 300,
+    identities: int = 30,
+    seed: int = 0,
+    level: Literal["easy", "medium", "hard"] = "medium",
+    methods: tuple[str, ...] = (),
+    workers: int | None = None,
+) -> None:
+    """Draw and synthesise a corpus of talking heads, genuine and forged.
+
+    Args:
+        out: folder for the MP4 files and manifest.csv; run again to go on after an interruption.
+        clips: how many.
+        identities: how many people; no person is in two splits.
+        seed: the same seed gives the same corpus.
+        level: how hard the forgeries are to find.
+        methods: only these forgeries; all by default.
+        workers: processes; by default one a core.
+    """
+    from avff_lib.synth import FAKES, write_corpus
+
+    manifest = write_corpus(
+        out,
+        clips=clips,
+        identities=identities,
+        seed=seed,
+        level=level,
+        methods=methods or FAKES,
+        workers=workers,
+    )
+    print(f"{clips} clips are listed in {manifest}")
+
+
+def audit(data: Positional[Path], out: Path | None = None) -> None:
+    """Measure what gives the fakes of a dataset away without any detector.
+
+    Args:
+        data: folder with a manifest.csv.
+        out: also write the result as JSON.
+    """
+    from rich.console import Console
+
+    from avff_lib.data.audit import audit as run_audit
+
+    report = run_audit(rows_of(data))
+    Console().print(report.table())
+    for finding in report.findings:
+        print(finding)
+    if out is not None:
+        write_json(report.to_json(), out)
+
+
+def prepare(
+    data: Positional[Path],
+    out: Path,
+    image_size: int = 64,
+    sample_rate: int = 16_000,
+    workers: int | None = None,
+) -> None:
+    """Decode a dataset once, for training that reads shards instead of videos.
+
+    Args:
+        data: folder with a manifest.csv.
+        out: folder for the shards; run again to go on, or to mend what was damaged.
+        image_size: of the face crops in pixels; 64 for the tiny models, 224 for the base ones.
+        sample_rate: of the sound in Hz.
+        workers: processes; by default one a core.
+    """
+    from avff_lib.data.shards import write_shards
+
+    rows = rows_of(data)
+    sizes = {"image_size": image_size, "sample_rate": sample_rate}
+    skipped = write_shards(rows, out, root=data, workers=workers, **sizes)
+    print_skipped(skipped)
+    print(f"{len(rows) - len(skipped)} of {len(rows)} clips are stored in {out}; train with --data {out}")

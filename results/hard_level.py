@@ -1,0 +1,50 @@
+"""How do the shipped models fare at the hard level?
+
+    avff synth data/avff-hard --clips 600 --identities 120 --seed 2027 --level hard
+    avff prepare data/avff-hard --out data/hard-shards
+    python results/hard_level.py
+
+The models were trained at the medium level. All 600 clips are of people whom they have never met.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+import tyro
+from common import HERE, measure
+
+from avff_lib.atomic import atomic_write
+from avff_lib.data.shards import read_shards
+from avff_lib.predict import CHECKPOINTS, load_detector
+
+
+def main(
+    data: Path = Path("data/avff-hard"),
+    shards: Path = Path("data/hard-shards"),
+    out: Path = HERE / "hard-level.json",
+    threads: int = 2,
+) -> None:
+    """Score every clip with both.
+
+    Args:
+        data: the corpus, for its ``corpus.json``.
+        shards: what ``avff prepare`` made of it.
+        out: JSON file for the results.
+        threads: of the processor.
+    """
+    torch.set_num_threads(threads)
+    corpus = json.loads((data / "corpus.json").read_text())
+    found = {}
+    for name in sorted(folder.name for folder in CHECKPOINTS.iterdir()):
+        model = load_detector(name)
+        found[name] = measure(model, read_shards(shards, model.spec))
+        print(name, found[name]["auc"])
+    with atomic_write(out) as path:
+        path.write_text(json.dumps({"corpus": corpus, "models": found}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
