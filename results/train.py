@@ -31,21 +31,15 @@ from avff_lib.models import Detector
 from avff_lib.objectives import stage_one, stage_two
 from avff_lib.predict import CHECKPOINTS
 from avff_lib.training.loop import fit
+from avff_lib.training.recipes import laptop
 from avff_lib.training.settings import TrainSettings
 
-BF16 = {"precision": "bf16-mixed"}
-# Both stages of each family; a name of `AUGMENTS` says how windows are changed.
-SETTINGS = {
-    "AVFF": (
-        # With LIGHT half as many slices found their partner after 200 steps.
-        (TrainSettings(steps=500, lr=1.5e-3, encoder_lr=1.5e-3, **BF16), "mirrored"),
-        (TrainSettings(steps=200, lr=2e-3, encoder_lr=1e-4, **BF16), "LIGHT"),
-    ),
-    "AVFFMAE": (
-        (TrainSettings(steps=500, lr=1e-3, encoder_lr=1e-3, **BF16), "LIGHT"),
-        # The noise of LIGHT hides a vocoder from 64 mel bands: AUC of revoiced clips 0.85 after 300 steps.
-        (TrainSettings(steps=350, lr=2e-3, encoder_lr=1e-4, **BF16), "mirrored"),
-    ),
+# How windows are changed in stage one and two; names of `AUGMENTS`.
+CHANGED = {
+    # With LIGHT half as many slices found their partner after 200 steps of stage one.
+    "AVFF": ("mirrored", "LIGHT"),
+    # The noise of LIGHT hides a vocoder from 64 mel bands: AUC of revoiced clips 0.85 after 300 steps.
+    "AVFFMAE": ("LIGHT", "mirrored"),
 }
 AUGMENTS = {"mirrored": Augment(), "LIGHT": LIGHT}
 SEEDS = (0, 1, 2)
@@ -74,7 +68,8 @@ def main(
     spec = Detector.families[family].tiny().spec
     examples = read_shards(shards, spec)
     split = {name: [example for example in examples if example.row.split == name] for name in SPLITS}
-    (one, one_augment), (two, two_augment) = SETTINGS[family]
+    one, two = (replace(laptop(family, stage), precision="bf16-mixed") for stage in (1, 2))
+    one_augment, two_augment = CHANGED[family]
     retrieval = learn_what_belongs_together(family, split["train"], one, one_augment, runs / "one")
     result = {
         "command": f"python results/train.py {family} {shards}",
