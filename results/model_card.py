@@ -61,6 +61,7 @@ Stage one, self-supervised on the genuine training clips: {one["steps"]} steps o
 ({AUGMENTED[one["augment"]]}), AdamW with a peak learning rate of {one["lr"]:g}.
 In its last 50 steps the slice of the video that belongs to a slice of the sound was the nearest of the
 whole batch in {result["retrieval"]:.1%} of cases (chance: {1 / (8 * one["batch_size"]):.1%}).
+The folder `stage-one` holds the weights as they were then, for other labels: `avff train --init`.
 
 Stage two, supervised: {two["steps"]} steps at {two["lr"]:g}, the encoders at {two["encoder_lr"]:g}
 ({AUGMENTED[two["augment"]]}).

@@ -5,8 +5,9 @@
     python results/train.py AVFF data/shards
     python results/train.py AVFFMAE data/shards
 
-Stage one runs once; stage two runs with each of SEEDS, and the one with the best AUC on the validation
-people is shipped. The test people are scored last and decide nothing. A run that was interrupted goes
+Stage one runs once and is shipped as it ends, in `stage-one` of the model's folder, for whoever wants to
+start there; stage two runs with each of SEEDS, and the one with the best AUC on the validation people is
+shipped. The test people are scored last and decide nothing. A run that was interrupted goes
 on where it stopped.
 """
 
@@ -43,10 +44,9 @@ CHANGED = {
 }
 AUGMENTS = {"mirrored": Augment(), "LIGHT": LIGHT}
 SEEDS = (0, 1, 2)
-TRAINED_ON = (
-    "drawn talking heads of the synthetic corpus (avff synth, medium level, seed 2026), "
-    "so its score on a video of a real person means nothing"
-)
+CORPUS = "drawn talking heads of the synthetic corpus (avff synth, medium level, seed 2026)"
+TRAINED_ON = f"{CORPUS}, so its score on a video of a real person means nothing"
+TRAINED_ON_ONE = f"{CORPUS}, genuine ones alone, so its score means nothing yet"
 
 
 def main(
@@ -80,6 +80,7 @@ def main(
         "stage_two": {**asdict(two), "augment": two_augment},
     }
     name = f"{family.lower()}-tiny"
+    Detector.from_pretrained(runs / "one").save_pretrained(CHECKPOINTS / name / "stage-one", half=True)
     records: list[dict] = []
     for seed in SEEDS:
         folder, settings = runs / f"two-{seed}", replace(two, seed=seed)
@@ -97,6 +98,7 @@ def learn_what_belongs_together(
     model = Detector.families[family].tiny(settings.seed)
     genuine = [example for example in train if example.row.label == 0]
     history = fit(model, stage_one, windows(genuine, model, settings, augment), settings, folder)
+    model.config = replace(model.config, trained_on=TRAINED_ON_ONE)
     model.save_pretrained(folder)
     last = history[-50:]
     return sum(record["retrieval"] for record in last) / len(last)

@@ -6,11 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from avff_lib.data.loader import load_examples
+from avff_lib.data.loader import WindowBatches, load_examples
 from avff_lib.data.manifest import read_manifest
 from avff_lib.evaluation.evaluate import score_examples
 from avff_lib.evaluation.metrics import binary_metrics
+from avff_lib.models import Detector
+from avff_lib.objectives import stage_one
 from avff_lib.predict import CHECKPOINTS, load_detector
 from avff_lib.synth import write_corpus
 
@@ -37,9 +40,19 @@ def test_a_shipped_checkpoint_finds_fakes_among_strangers_as_well_as_is_stated(f
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_what_stage_one_left_knows_which_slice_of_sound_belongs_to_a_stranger(fresh, name):
+    model = Detector.from_pretrained(CHECKPOINTS / name / "stage-one").eval()
+    genuine = [example for example in fresh if example.row.label == 0]
+    windows, labels = WindowBatches(genuine, model.spec, batch_size=20, seed=0)(0)
+    found = stage_one(model, windows, labels, torch.Generator().manual_seed(0))["retrieval"]
+    assert found > 5 / (20 * 8)  # five times chance
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_shipped_checkpoint_is_small_and_its_card_says_what_was_measured(name):
     model = load_detector(name)
-    assert (CHECKPOINTS / name / "model.safetensors").stat().st_size < 12e6
+    for weights in (CHECKPOINTS / name).rglob("*.safetensors"):
+        assert weights.stat().st_size < 12e6
     assert "real person" in model.config.trained_on
     stated = json.loads((RESULTS / f"{name}.json").read_text())
     card = runpy.run_path(str(RESULTS / "model_card.py"))["model_card"](name, model, stated)
