@@ -7,8 +7,8 @@
 
 Stage one runs once and is shipped as it ends, in `stage-one` of the model's folder, for whoever wants to
 start there; stage two runs with each of SEEDS, and the one with the best AUC on the validation people is
-shipped. The test people are scored last and decide nothing. A run that was interrupted goes
-on where it stopped.
+shipped. The test people are scored last and decide nothing. A run that was interrupted goes on where it
+stopped.
 """
 
 from __future__ import annotations
