@@ -154,3 +154,40 @@ class Features:
     audio: Float[Tensor, "b na d"]
     visual: Float[Tensor, "b nv d"]
     detail: Float[Tensor, "b n c"] | None = None
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How a model's logits become probabilities, and where it is unsure; fitted on validation clips.
+
+    The defaults change nothing: a probability is the sigmoid of a logit, and no score is unsure.
+
+    Attributes:
+        temperature: logits are divided by it; above 1 it makes a model less sure of itself.
+        bias: then added to them. Positive values make every score more suspicious.
+        unsure: scores in this range, ends included, are too near to those of both classes for a verdict.
+        error_rate: at most this share of the genuine clips should score above the range, and of the
+            fakes below it.
+        false_alarms: share of the genuine validation clips at or above the model's threshold.
+        misses: share of the forged ones below it.
+        clips, people: of the validation that all of this rests on.
+    """
+
+    temperature: float = 1.0
+    bias: float = 0.0
+    unsure: tuple[float, float] | None = None
+    error_rate: float | None = None
+    false_alarms: float | None = None
+    misses: float | None = None
+    clips: int = 0
+    people: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.temperature > 0:
+            raise AVFFError(f"the temperature is {self.temperature}; expected a number above 0")
+        if self.unsure is not None and not 0 <= self.unsure[0] <= self.unsure[1] <= 1:
+            raise AVFFError(f"the unsure range is {self.unsure}; expected two probabilities in order")
+
+    def is_unsure(self, score: float) -> bool:
+        """Whether a file's probability of fake lies in the unsure range."""
+        return self.unsure is not None and self.unsure[0] <= score <= self.unsure[1]

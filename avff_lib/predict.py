@@ -87,7 +87,7 @@ def judge_windows(model: Detector, windows: Sequence[Clip]) -> Judged:
         features = model.features(prepared_windows(windows[first : first + BATCH], model.spec))
         fused = model.fuse(features)
         means = [part.mean(dim=1) for part in (features.audio, features.visual, fused)]
-        batches.append([torch.sigmoid(model.head(fused)), *means])
+        batches.append([model.probability(model.head(fused)), *means])
     return Judged(*(torch.cat(parts) for parts in zip(*batches, strict=True)))
 
 

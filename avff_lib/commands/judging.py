@@ -1,4 +1,4 @@
-"""``avff evaluate | predict | sync``: what a model, or no model, says of clips."""
+"""``avff predict | sync``: what a model, or no model, says of clips."""
 
 from __future__ import annotations
 
@@ -6,39 +6,15 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
 from avff_lib.clip import AVFFError
-from avff_lib.commands.common import rows_of, write_json
 
 if TYPE_CHECKING:
     from avff_lib.predict import Report
     from avff_lib.sync import SyncReport
-
-
-def evaluate(
-    data: Path,
-    checkpoint: Path = Path("avff-tiny"),
-    split: Literal["test", "all"] = "test",
-    out: Path | None = None,
-) -> None:
-    """Score a dataset and print the metrics as JSON.
-
-    Args:
-        data: folder with a manifest.csv.
-        checkpoint: folder of a saved detector, or the name of a shipped one: avff-tiny, avffmae-tiny.
-        split: the manifest's test clips, or all of them.
-        out: write the metrics there as well.
-    """
-    from avff_lib.evaluation.evaluate import evaluate as run_evaluation
-    from avff_lib.predict import load_detector
-
-    metrics = run_evaluation(load_detector(checkpoint), rows_of(data, None if split == "all" else split))
-    print(json.dumps(metrics, indent=2))
-    if out is not None:
-        write_json(metrics, out)
 
 
 def predict(

@@ -9,7 +9,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from avff_lib.clip import AVFFError, Features, InputSpec, ModelInputs
+from avff_lib.clip import AVFFError, Calibration, Features, InputSpec, ModelInputs
 from avff_lib.models import encoders
 from avff_lib.models.base import Detector
 from avff_lib.nn.cross_modal import CrossModalFusion, agreement
@@ -54,6 +54,7 @@ class AVFFConfig:
             documented system does.
         duration, frame_count, image_size, mean, std, sample_rate: see `avff_lib.clip.InputSpec`.
         threshold: probability from which a clip is called fake, chosen on validation data.
+        calibration: see `avff_lib.clip.Calibration`; likewise.
         trained_on: one sentence for the reader of a verdict.
     """
 
@@ -70,6 +71,7 @@ class AVFFConfig:
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
     sample_rate: int = 16_000
     threshold: float = 0.5
+    calibration: Calibration = field(default_factory=Calibration)
     trained_on: str = "nothing yet: its weights are random"
 
     def __post_init__(self) -> None:

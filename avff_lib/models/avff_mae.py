@@ -15,7 +15,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from avff_lib.clip import AVFFError, Features, InputSpec, MelSpec, ModelInputs
+from avff_lib.clip import AVFFError, Calibration, Features, InputSpec, MelSpec, ModelInputs
 from avff_lib.models import published
 from avff_lib.models.base import Detector
 from avff_lib.nn.blocks import init_weights
@@ -95,6 +95,7 @@ class AVFFMAEConfig:
         gradient_penalty: weight of it in the critic's loss; 0 in MARLIN's released recipe.
         dropout: before the classifier.
         threshold: probability from which a clip is called fake, chosen on validation data.
+        calibration: see `avff_lib.clip.Calibration`; likewise.
         trained_on: one sentence for the reader of a verdict.
     """
 
@@ -133,6 +134,7 @@ class AVFFMAEConfig:
     gradient_penalty: float = 0.0
     dropout: float = 0.1
     threshold: float = 0.5
+    calibration: Calibration = field(default_factory=Calibration)
     trained_on: str = "nothing yet: its weights are random"
 
     def __post_init__(self) -> None:

@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from avff_lib.atomic import atomic_write
-from avff_lib.clip import AVFFError, Features, InputSpec, ModelInputs
+from avff_lib.clip import AVFFError, Calibration, Features, InputSpec, ModelInputs
 from avff_lib.nn.blocks import Block
 from avff_lib.nn.detail import DetailPath
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
+LATER_FIELDS = {"calibration"}  # checkpoints may be older than these, and their defaults change nothing
 
 
 class Detector(nn.Module, ABC):
@@ -28,7 +29,8 @@ class Detector(nn.Module, ABC):
 
     A subclass names its config dataclass in ``config_class`` and implements `encode`, `spectrogram`,
     `fuse`, `head`. The config holds everything that is needed to rebuild the model without a hub, and also
-    ``threshold`` (probability from which a clip is called fake) and ``trained_on`` (one sentence).
+    ``threshold`` (probability from which a clip is called fake), ``calibration`` (see
+    `avff_lib.clip.Calibration`) and ``trained_on`` (one sentence).
     Its ``detail`` is 0, or the length of what a path for fine detail says of each stream.
     There are two presets: `tiny`, made from the fields in ``tiny_config``, and ``base()``, of the
     documented size with pretrained encoders.
@@ -82,8 +84,17 @@ class Detector(nn.Module, ABC):
         """Fused sequence -> logits ``(B,)``."""
 
     def forward(self, inputs: ModelInputs) -> Tensor:
-        """Prepared batch -> logits ``(B,)``; the probability of fake is their sigmoid."""
+        """Prepared batch -> logits ``(B,)``, not calibrated; losses want these."""
         return self.head(self.fuse(self.features(inputs)))
+
+    def probability(self, logits: Tensor) -> Tensor:
+        """Logits -> probability of fake, calibrated if the config says how.
+
+        This is the only place where calibration is applied, to each window. The score of a file is the
+        mean over its windows, and `avff_lib.evaluation.calibration` fits that mean.
+        """
+        calibration = self.config.calibration
+        return torch.sigmoid(logits / calibration.temperature + calibration.bias)
 
     def set_checkpointing(self, on: bool) -> None:
         """Whether training computes the blocks of a transformer twice rather than remember them.
@@ -133,11 +144,14 @@ class Detector(nn.Module, ABC):
             known = ", ".join(name for name, member in Detector.families.items() if issubclass(member, cls))
             raise AVFFError(f"{folder / CONFIG_NAME} names no known model family; expected one of {known}")
         expected = {field.name for field in fields(family.config_class)}
-        if config.keys() != expected:
+        if config.keys() | LATER_FIELDS != expected:
             raise AVFFError(
                 f"{folder / CONFIG_NAME} does not fit {family.__name__}: "
-                f"{_difference(config.keys(), expected)}; save the model anew with this version"
+                f"{_difference(config.keys() | LATER_FIELDS, expected)}; "
+                "save the model anew with this version"
             )
+        if "calibration" in config:
+            config["calibration"] = _calibration(config["calibration"], folder)
         model = family(family.config_class(**config))
         try:
             weights = load_file(folder / WEIGHTS_NAME)
@@ -181,6 +195,16 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise AVFFError(f"{path} is not a JSON object; copy the checkpoint anew")
     # JSON has no tuples; a config compares equal to the one that was saved only with them.
     return {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
+
+
+def _calibration(found: Any, folder: Path) -> Calibration:
+    try:
+        return Calibration(**{**found, "unsure": found["unsure"] and tuple(found["unsure"])})
+    except (TypeError, KeyError, IndexError):
+        raise AVFFError(
+            f"the calibration in {folder / CONFIG_NAME} is {found!r}; expected an object with "
+            f"{', '.join(field.name for field in fields(Calibration))}; copy the checkpoint anew"
+        ) from None
 
 
 def _difference(found: Any, expected: Any) -> str:
