@@ -158,13 +158,14 @@ class Features:
 
 @dataclass(frozen=True)
 class Calibration:
-    """How a model's logits become probabilities, and where it is unsure; fitted on validation clips.
+    """What makes a probability of a score, and where it is no ground for a verdict.
 
-    The defaults change nothing: a probability is the sigmoid of a logit, and no score is unsure.
+    Fitted on validation clips. The defaults change nothing: scores are reported as they are, and none is
+    unsure.
 
     Attributes:
-        temperature: logits are divided by it; above 1 it makes a model less sure of itself.
-        bias: then added to them. Positive values make every score more suspicious.
+        temperature: the logit of a score is divided by it; above 1 it makes a model less sure of itself.
+        bias: then added. Positive values make every score more suspicious.
         unsure: scores in this range, ends included, are too near to those of both classes for a verdict.
         error_rate: at most this share of the genuine clips should score above the range, and of the
             fakes below it.

@@ -41,6 +41,7 @@ class Report:
         path: as it was given.
         prediction: probability of fake in [0, 1]; None where there is an error.
         label: ``"fake"`` or ``"real"`` by ``threshold``; None where there is an error.
+        unsure: whether the prediction lies where scores of either class are too common for a verdict.
         threshold: chosen on validation data when the model was trained.
         windows: all windows, also those that could not be judged.
         faces: share of the windows in which there were a face to see and a sound to hear.
@@ -52,6 +53,7 @@ class Report:
     path: str
     prediction: float | None = None
     label: str | None = None
+    unsure: bool = False
     threshold: float | None = None
     windows: tuple[Window, ...] = ()
     faces: float = 0.0
@@ -68,7 +70,7 @@ def load_detector(checkpoint: Path | str = SHIPPED) -> Detector:
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """What a detector says of N windows: ``probability`` of fake ``(N,)``, and features ``(N, D)``.
+    """What a detector says of N windows: ``probability`` ``(N,)`` of fake, uncalibrated; features ``(N, D)``.
 
     The features are means over time of the audio, the visual and the fused sequence.
     """
@@ -87,13 +89,13 @@ def judge_windows(model: Detector, windows: Sequence[Clip]) -> Judged:
         features = model.features(prepared_windows(windows[first : first + BATCH], model.spec))
         fused = model.fuse(features)
         means = [part.mean(dim=1) for part in (features.audio, features.visual, fused)]
-        batches.append([model.probability(model.head(fused)), *means])
+        batches.append([torch.sigmoid(model.head(fused)), *means])
     return Judged(*(torch.cat(parts) for parts in zip(*batches, strict=True)))
 
 
-def clip_score(probabilities: Tensor) -> float:
-    """Probabilities of a file's windows ``(N,)`` -> one for the file: their mean."""
-    return float(probabilities.mean())
+def clip_score(model: Detector, probabilities: Tensor) -> float:
+    """Probabilities of a file's windows ``(N,)``, uncalibrated -> the file's: their mean, calibrated."""
+    return float(model.calibrated(probabilities.mean()))
 
 
 def predict_file(path: Path | str, model: Detector) -> Report:
@@ -106,11 +108,12 @@ def predict_file(path: Path | str, model: Detector) -> Report:
         windows, judged, warnings = _judge_file(path, model)
     except AVFFError as error:
         return Report(str(path), model=about, error=str(error))
-    prediction = clip_score(judged.probability)
+    prediction = clip_score(model, judged.probability)
     return Report(
         path=str(path),
         prediction=prediction,
         label="fake" if prediction >= model.config.threshold else "real",
+        unsure=model.config.calibration.is_unsure(prediction),
         threshold=model.config.threshold,
         windows=windows,
         faces=len(judged.probability) / len(windows),
@@ -133,9 +136,10 @@ def process_video(path: Path | str, checkpoint: Path | str = SHIPPED) -> dict[st
     Raises:
         MediaError: the file cannot be judged, and why.
     """
-    _, judged, _ = _judge_file(path, load_detector(checkpoint))
+    model = load_detector(checkpoint)
+    _, judged, _ = _judge_file(path, model)
     return {
-        "prediction": clip_score(judged.probability),
+        "prediction": clip_score(model, judged.probability),
         "audio_features": judged.audio.mean(dim=0),
         "visual_features": judged.visual.mean(dim=0),
         "fused_features": judged.fused.mean(dim=0),
@@ -177,7 +181,8 @@ def _judge_file(path: Path | str, model: Detector) -> tuple[tuple[Window, ...], 
         if usable:
             places, windows = zip(*usable, strict=True)
             judged.append(judge_windows(model, windows))
-            for place, score in zip(places, judged[-1].probability.tolist(), strict=True):
+            scores = model.calibrated(judged[-1].probability).tolist()  # on the scale of the file's
+            for place, score in zip(places, scores, strict=True):
                 found[place] = replace(found[place], score=score)
     if not judged:
         raise MediaError(f"{path} cannot be judged: {list(warnings)[-1]}; give a video of a person speaking")

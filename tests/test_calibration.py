@@ -26,10 +26,6 @@ from avff_lib.models import AVFF
 from avff_lib.models.base import CONFIG_NAME
 
 
-def one_window_each(scores: np.ndarray) -> list[np.ndarray]:
-    return [np.array([score]) for score in scores]
-
-
 def calibrated_scores(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Labels, half of either, and logits that are log-likelihood ratios: two Gaussians with unit variance."""
     distance = 2.0
@@ -40,7 +36,7 @@ def calibrated_scores(count: int, rng: np.random.Generator) -> tuple[np.ndarray,
 def test_temperature_and_bias_that_were_put_in_are_found():
     labels, logits = calibrated_scores(4000, np.random.default_rng(0))
     raw = expit((logits - 0.7) * 2.5)
-    temperature, bias = fit_temperature(labels, one_window_each(raw))
+    temperature, bias = fit_temperature(labels, raw)
     assert temperature == pytest.approx(2.5, rel=0.06)
     assert bias == pytest.approx(0.7, abs=0.1)
     before, after = (
@@ -54,26 +50,22 @@ def test_temperature_and_bias_that_were_put_in_are_found():
 def test_calibration_does_not_depend_on_how_many_fakes_there_are():
     labels, logits = calibrated_scores(4000, np.random.default_rng(1))
     kept = (labels == 1) | (np.arange(len(labels)) % 10 == 0)
-    temperature, bias = fit_temperature(labels[kept], one_window_each(expit(logits[kept])))
+    temperature, bias = fit_temperature(labels[kept], expit(logits[kept]))
     assert temperature == pytest.approx(1.0, rel=0.15)
     assert bias == pytest.approx(0.0, abs=0.2)
     assert balanced_weights(labels[kept])[labels[kept] == 1].sum() == pytest.approx(0.5)
 
 
-def test_the_mean_over_windows_is_what_is_fitted():
-    """Fakes forged in every second window: as a mean over windows 0.5 is as sure as it gets."""
-    rng = np.random.default_rng(2)
-    labels = np.repeat([0, 1], 300)
-    windows = [expit(rng.normal([-3, 3 if label else -3])) for label in labels]
-    temperature, bias = fit_temperature(labels, windows)
-    scores = np.array([expit(logit(part) / temperature + bias).mean() for part in windows])
-    raw = np.array([part.mean() for part in windows])
-    assert Reliability.of(labels, scores).brier < Reliability.of(labels, raw).brier
+def test_scores_that_say_nothing_stay_without_a_verdict():
+    labels = np.repeat([0, 1], 100)
+    for scores in (np.full(200, 0.9), np.linspace(0.99, 0.01, 200)):  # all alike, and upside down
+        temperature, bias = fit_temperature(labels, scores)
+        assert np.abs(expit(logit(scores) / temperature + bias) - 0.5).max() < 0.1
 
 
 def test_few_clips_without_an_error_do_not_make_a_detector_certain():
     labels = np.array([0, 0, 1, 1])
-    temperature, bias = fit_temperature(labels, one_window_each(np.array([0.1, 0.2, 0.8, 0.9])))
+    temperature, bias = fit_temperature(labels, np.array([0.1, 0.2, 0.8, 0.9]))
     scores = expit(logit(np.array([0.2, 0.8])) / temperature + bias)
     assert 0.1 < scores[0] < 0.4
     assert 0.6 < scores[1] < 0.9
@@ -91,6 +83,17 @@ def test_reliability_agrees_with_torchmetrics_and_a_closed_form():
     useless = Reliability.of(np.arange(20_000) % 2, many)
     assert useless.ece == pytest.approx(0.25, abs=0.001)
     assert useless.brier == pytest.approx(1 / 3, abs=0.001)
+
+
+def test_what_chance_does_to_an_ece_is_told():
+    rng = np.random.default_rng(8)
+    scores = rng.uniform(0, 1, 300)
+    found, told = [], []
+    for _ in range(100):
+        labels = rng.binomial(1, scores)
+        found.append(Reliability.of(labels, scores).ece)
+        told.append(Reliability.ece_by_chance(labels, scores, rng))
+    assert np.mean(told) == pytest.approx(np.mean(found), rel=0.1)
 
 
 def test_reliability_of_scores_at_the_ends_and_of_one_class():
@@ -140,11 +143,13 @@ def test_outside_of_the_unsure_range_either_error_is_rare():
     assert unsure_range(np.array([0, 1]), np.array([0.1, 0.9]), 0.5) == (0.0, 1.0)
 
 
-def test_without_a_calibration_a_probability_is_a_sigmoid(mini):
-    logits = torch.linspace(-30, 30, 101)
-    assert torch.equal(mini.probability(logits), torch.sigmoid(logits))
+def test_without_a_calibration_scores_stay_and_with_one_their_order_does(mini):
+    logits = torch.linspace(-12, 12, 101)
+    scores = torch.sigmoid(logits)
+    assert torch.equal(mini.calibrated(scores), scores)
     mini.config = replace(mini.config, calibration=Calibration(temperature=2.0, bias=1.0))
-    assert torch.equal(mini.probability(logits), torch.sigmoid(logits / 2 + 1))
+    assert torch.allclose(mini.calibrated(scores), torch.sigmoid(logits / 2 + 1), atol=1e-6)
+    assert (mini.calibrated(scores).diff() >= 0).all()
 
 
 def test_a_calibration_is_saved_and_older_checkpoints_have_none(mini, tmp_path):
@@ -185,12 +190,14 @@ def scripted(monkeypatch, mini):
     def script(labels, logits):
         examples = examples_like(labels)
         said = {
-            id(example.row): torch.tensor([value]) for example, value in zip(examples, logits, strict=True)
+            id(example.row): torch.sigmoid(torch.tensor([value]))
+            for example, value in zip(examples, logits, strict=True)
         }
 
         def score(model, example):
-            windows = model.probability(said[id(example.row)]).double().numpy()
-            return evaluation.Scored(example.row, np.zeros(1), windows, np.array([example.row.label]))
+            windows = model.calibrated(said[id(example.row)])
+            label = np.array([example.row.label])
+            return evaluation.Scored(example.row, float(windows), np.zeros(1), windows.numpy(), label)
 
         monkeypatch.setattr(evaluation, "score_example", score)
         return mini, examples

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from avff_lib import cli, predict
-from avff_lib.clip import Clip, MediaError
+from avff_lib.clip import Calibration, Clip, MediaError
 from avff_lib.data.manifest import Row, read_manifest, write_manifest
 from avff_lib.media.decode import read_clip
 from avff_lib.media.encode import write_clip
@@ -197,7 +197,18 @@ def test_predict_gives_one_object_a_file_and_status_2_if_any_failed(corpus, trai
     assert [(w["start"], w["end"]) for w in first["windows"]] == [
         (0.0, 1.0), (0.5, 1.5), (1.0, 2.0), (1.5, 2.5), (2.0, 3.0), (2.2, 3.2)
     ]  # fmt: skip
-    assert first["prediction"] == pytest.approx(np.mean([w["score"] for w in first["windows"]]), abs=1e-6)
+    model = AVFF.from_pretrained(trained)
+    model.config = replace(model.config, calibration=Calibration())
+    raw = predict.predict_file(good, model)
+    scores = torch.tensor([window.score for window in raw.windows])
+    assert raw.prediction == pytest.approx(float(scores.mean()), abs=1e-6)
+    model = AVFF.from_pretrained(trained)
+    assert model.config.calibration.clips == 4
+    assert first["prediction"] == pytest.approx(float(model.calibrated(scores.mean())), abs=1e-6)
+    assert [w["score"] for w in first["windows"]] == pytest.approx(
+        model.calibrated(scores).tolist(), abs=1e-6
+    )
+    assert first["unsure"]  # four clips are no ground for a verdict
     assert first["model"] == {"family": "AVFF", "trained_on": "two steps"}
     assert second["prediction"] is None
     assert str(bad) in second["error"]

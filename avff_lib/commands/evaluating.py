@@ -101,12 +101,13 @@ def show(console: Console, metrics: dict[str, Any], model: Detector) -> None:
 def sentences(metrics: dict[str, Any], model: Detector) -> list[str]:
     """What stands below the table."""
     counts, found, fitted = metrics["counts"], metrics["confusion"], model.config.calibration
+    calibration = metrics["calibration"]
     basis = f"{counts['clips']} videos of {counts['people']} people"
     said = [
         f"At the threshold {metrics['threshold']:.2f}, {found['false_positives']} of {counts['genuine']} "
         f"genuine and {found['true_positives']} of {counts['fake']} forged videos are called fake.",
-        f"Calibration: ECE {metrics['calibration']['ece']:.3f}, Brier score "
-        f"{metrics['calibration']['brier']:.3f} on {basis}, genuine and forged ones weighing the same; "
+        f"Calibration: ECE {calibration['ece']:.3f} (by chance {calibration['ece_by_chance']:.3f}), "
+        f"Brier score {calibration['brier']:.3f} on {basis}, genuine and forged ones weighing the same; "
         + (
             f"fitted on {fitted.clips} validation videos of {fitted.people} people."
             if fitted.clips

@@ -52,7 +52,7 @@ def _print_report(report: Report) -> None:
         return
     judged = sum(window.score is not None for window in report.windows)
     print(
-        f"{report.path}: {report.label} (probability of fake {report.prediction:.2f}, threshold "
+        f"{report.path}: {report.label}{', but unsure' if report.unsure else ''} (probability of fake {report.prediction:.2f}, threshold "
         f"{report.threshold:.2f}, {judged} of {len(report.windows)} windows judged)"
     )
     for warning in report.warnings:

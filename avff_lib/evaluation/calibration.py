@@ -1,15 +1,18 @@
 """Scores that mean something: temperature and bias, thresholds for stated error rates, reliability.
 
-All of it is fitted on validation clips, of people who are in no other split, and measured on test clips.
+All of it is fitted on the scores of validation clips, whose people are in no other split, and measured on
+test clips. Genuine and forged clips weigh the same here, however many there are of either: a probability of
+0.5 means that the score is as common among fakes as among genuine clips. Where one video in a thousand is
+forged the odds are a thousand times lower, and no detector can know that.
 
-Genuine and forged clips weigh the same here, however many there are of either: a probability of 0.5 means
-that the score is as common among fakes as among genuine clips. Where one video in a thousand is forged,
-the odds are a thousand times lower, and no detector can know that.
+What was tried on avff-tiny, fitted on 120 validation and measured on 120 test clips, and the other way round,
+as Brier scores: nothing 0.090 and 0.096; temperature alone 0.089 and 0.095; temperature and bias of each
+window, before the mean, 0.060 and 0.072; of the mean 0.045 and 0.053; isotonic regression of the mean 0.045
+and 0.061, and its steps take 0.01 off the AUC. So it is temperature and bias, of the mean.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,36 +25,33 @@ ERROR_RATE = 0.05  # that the unsure range leaves on either side
 SURE = 1e-6  # a probability nearer to 0 or 1 than this counts as this near: float32 has no finer ones
 
 
-def fit_temperature(labels: np.ndarray, windows: Sequence[np.ndarray]) -> tuple[float, float]:
-    """Temperature T and bias b with which the scores of files fit best, in the sense of the cross-entropy.
+def fit_temperature(labels: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
+    """Temperature T and bias b with which ``sigmoid(logit(score) / T + b)`` has the least cross-entropy.
 
-    The score of a file is the mean over its windows of ``sigmoid(logit / T + b)``. The labels are drawn in by
-    as much as so few clips leave open: to ``(n + 1) / (n + 2)`` for the n fakes, likewise for the genuine
-    clips. Else the best temperature for clips that are told apart without an error would be 0.
+    The labels are drawn in by as much as so few clips leave open: to ``(n + 1) / (n + 2)`` for the n fakes,
+    likewise for the genuine clips. Else the best temperature for clips that are told apart without an error
+    would be 0.
 
     Sources: Guo et al. 2017, section 4.2 (temperature); Platt 1999, section 2.2 (bias, smoothed labels).
 
     Args:
         labels: ``(N,)``, 0 or 1, both present.
-        windows: of each of the N files the probabilities ``(K_n,)`` that an uncalibrated model gave.
+        scores: ``(N,)``, as a model gives them that is not calibrated.
 
     Returns:
-        T in [0.05, 20] and b in [-10, 10].
+        T in [0.05, 20] and b in [-10, 10]; T is 20, and nearly all scores alike, where fakes score no higher
+        than genuine clips.
     """
-    logits = logit(np.clip(np.concatenate(windows), SURE, 1 - SURE))
-    sizes = np.array([len(part) for part in windows])
-    firsts = np.cumsum(sizes) - sizes
-    weights, fakes = balanced_weights(labels), int(labels.sum())
-    target = np.where(labels == 1, (fakes + 1) / (fakes + 2), 1 / (len(labels) - fakes + 2))
+    logits, weights, fakes = logit(np.clip(scores, SURE, 1 - SURE)), balanced_weights(labels), labels.sum()
+    targets = np.where(labels == 1, (fakes + 1) / (fakes + 2), 1 / (len(labels) - fakes + 2))
 
     def cross_entropy(point: np.ndarray) -> float:
-        scores = np.add.reduceat(expit(logits * np.exp(-point[0]) + point[1]), firsts) / sizes
-        scores = np.clip(scores, SURE, 1 - SURE)
-        return float(-(weights * (target * np.log(scores) + (1 - target) * np.log(1 - scores))).sum())
+        found = logits * point[0] + point[1]
+        return float((weights * (np.logaddexp(0, found) - targets * found)).sum())
 
-    bounds = [(np.log(0.05), np.log(20.0)), (-10.0, 10.0)]
-    best = minimize(cross_entropy, np.zeros(2), method="L-BFGS-B", bounds=bounds).x
-    return float(np.exp(best[0])), float(best[1])
+    bounds = [(0.05, 20.0), (-10.0, 10.0)]
+    slope, bias = minimize(cross_entropy, [1.0, 0.0], method="L-BFGS-B", bounds=bounds).x
+    return float(1 / slope), float(bias)
 
 
 def balanced_weights(labels: np.ndarray) -> np.ndarray:
@@ -133,8 +133,7 @@ class Reliability:
         weight: ``(B,)``, sums to 1.
         clips: ``(B,)``, counted.
         brier: mean squared distance of score and label (Brier 1950); 0.25 for always 0.5.
-        ece: expected calibration error: mean distance of ``score`` and ``share`` (Naeini et al. 2015). Chance
-            alone moves it away from 0, the more the fewer clips there are.
+        ece: expected calibration error: mean distance of ``score`` and ``share`` (Naeini et al. 2015).
     """
 
     edges: np.ndarray
@@ -166,6 +165,17 @@ class Reliability:
             brier=float((weights * (scores - labels) ** 2).sum()),
             ece=float(np.nansum(weight * np.abs(score - share))),
         )
+
+    @staticmethod
+    def ece_by_chance(labels: np.ndarray, scores: np.ndarray, rng: np.random.Generator) -> float:
+        """ECE that a perfectly calibrated detector would have with these scores: mean over 200 draws.
+
+        Chance alone moves an ECE away from 0, the more the fewer clips there are. Labels are drawn by the
+        scores, in the odds of fakes and genuine clips that ``labels`` have.
+        """
+        odds = np.log(max(labels.sum(), 1) / max((labels == 0).sum(), 1))
+        chances = expit(logit(np.clip(scores, SURE, 1 - SURE)) + odds)
+        return float(np.mean([Reliability.of(rng.binomial(1, chances), scores).ece for _ in range(200)]))
 
     def to_json(self) -> dict:
         """Brier score, ECE, and the bins that hold clips."""

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.special import logit
 from tqdm import tqdm
 
 from avff_lib.clip import AVFFError, Calibration
@@ -25,7 +24,7 @@ from avff_lib.evaluation.calibration import (
 from avff_lib.evaluation.metrics import best_threshold
 from avff_lib.evaluation.summary import count, measure, summarise
 from avff_lib.models import Detector
-from avff_lib.predict import HOP, judge_windows
+from avff_lib.predict import HOP, clip_score, judge_windows
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,20 +33,17 @@ class Scored:
 
     Attributes:
         row: of the manifest.
+        score: probability of fake, by `avff_lib.predict.clip_score`: calibrated if the detector is.
         starts: ``(K,)`` of its windows, in seconds.
-        windows: ``(K,)`` probability of fake of each, calibrated if the detector is.
+        windows: ``(K,)`` probability of fake of each, on the scale of ``score``.
         window_labels: ``(K,)``, 1 where a window is forged for a quarter of its length or more.
     """
 
     row: Row
+    score: float
     starts: np.ndarray
     windows: np.ndarray
     window_labels: np.ndarray
-
-    @property
-    def score(self) -> float:
-        """Of the clip: the mean over its windows, as in `avff_lib.predict.clip_score`."""
-        return float(self.windows.mean())
 
 
 def score_example(model: Detector, example: Example) -> Scored:
@@ -58,15 +54,16 @@ def score_example(model: Detector, example: Example) -> Scored:
     """
     clip, duration = example.clip, model.spec.duration
     parts = windows_over(clip, duration, HOP)
-    windows = judge_windows(model, parts).probability.double().numpy()
-    if not np.isfinite(windows).all():
+    probability = judge_windows(model, parts).probability
+    if not probability.isfinite().all():
         raise AVFFError(
             f"the model's answer for {example.row.path} is no number; look for such values in its sound, or "
             "in the model's weights"
         )
     starts = [part.start for part in parts]
     labels = [window_label(example.row, start, duration) for start in starts]
-    return Scored(example.row, np.array(starts), windows, np.array(labels))
+    windows, score = model.calibrated(probability).numpy(), clip_score(model, probability)
+    return Scored(example.row, score, np.array(starts), windows, np.array(labels))
 
 
 def score_examples(model: Detector, examples: Sequence[Example]) -> np.ndarray:
@@ -164,11 +161,10 @@ def calibrate(model: Detector, validation: Sequence[Example], false_alarm_rate: 
     model.config = replace(model.config, threshold=0.5, calibration=Calibration())
     if len(set(labels.tolist())) < 2:
         return
-    model.eval()
-    raw = [score_example(model, example).windows for example in tqdm(validation, desc="calibrating")]
+    raw = score_examples(model, validation)
     temperature, bias = fit_temperature(labels, raw)
     model.config = replace(model.config, calibration=Calibration(temperature, bias))
-    scores = np.array([float(model.probability(torch.from_numpy(logit(part))).mean()) for part in raw])
+    scores = model.calibrated(torch.from_numpy(raw)).numpy()
     genuine, fakes = scores[labels == 0], scores[labels == 1]
     if false_alarm_rate is None:
         threshold = best_threshold(labels, scores)

@@ -54,7 +54,10 @@ def summarise(rows: Sequence[Row], scores: np.ndarray, threshold: float, seed: i
     summary = {
         **measure(labels, scores, people, threshold, seed),
         "confusion": confusion(labels, scores, threshold),
-        "calibration": Reliability.of(labels, scores).to_json(),
+        "calibration": {
+            **Reliability.of(labels, scores).to_json(),
+            "ece_by_chance": Reliability.ece_by_chance(labels, scores, np.random.default_rng(seed)),
+        },
         "by_category": groups([row.category for row in rows], True),
         "by_method": groups([row.method for row in rows], True),
         "by_group": groups([row.group for row in rows], False),

@@ -84,17 +84,18 @@ class Detector(nn.Module, ABC):
         """Fused sequence -> logits ``(B,)``."""
 
     def forward(self, inputs: ModelInputs) -> Tensor:
-        """Prepared batch -> logits ``(B,)``, not calibrated; losses want these."""
+        """Prepared batch -> logits ``(B,)``; the probability of fake is their sigmoid, `calibrated`."""
         return self.head(self.fuse(self.features(inputs)))
 
-    def probability(self, logits: Tensor) -> Tensor:
-        """Logits -> probability of fake, calibrated if the config says how.
+    def calibrated(self, probability: Tensor) -> Tensor:
+        """Probabilities as the sigmoid gives them -> those that are reported, by the config's calibration.
 
-        This is the only place where calibration is applied, to each window. The score of a file is the
-        mean over its windows, and `avff_lib.evaluation.calibration` fits that mean.
+        This is the only place where that is done. The order of scores stays as it is.
         """
         calibration = self.config.calibration
-        return torch.sigmoid(logits / calibration.temperature + calibration.bias)
+        if (calibration.temperature, calibration.bias) == (1.0, 0.0):
+            return probability  # to the bit
+        return torch.sigmoid(torch.logit(probability) / calibration.temperature + calibration.bias)
 
     def set_checkpointing(self, on: bool) -> None:
         """Whether training computes the blocks of a transformer twice rather than remember them.
