@@ -51,8 +51,9 @@ def _print_report(report: Report) -> None:
         print(report.error, file=sys.stderr)  # it names the file
         return
     judged = sum(window.score is not None for window in report.windows)
+    label = f"{report.label}, but unsure" if report.unsure else report.label
     print(
-        f"{report.path}: {report.label}{', but unsure' if report.unsure else ''} (probability of fake {report.prediction:.2f}, threshold "
+        f"{report.path}: {label} (probability of fake {report.prediction:.2f}, threshold "
         f"{report.threshold:.2f}, {judged} of {len(report.windows)} windows judged)"
     )
     for warning in report.warnings:

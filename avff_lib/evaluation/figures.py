@@ -33,13 +33,10 @@ def plot_roc(
     ax = ax or _square_axes()
     false_alarms, hits, _ = roc_curve(labels, scores, drop_intermediate=False)
     ax.plot([0, 1], [0, 1], color=NEUTRAL, linestyle=":", linewidth=1, label="chance")
-    ax.step(
-        false_alarms,
-        hits,
-        where="post",
-        color=FAKE,
-        label=f"detector, AUC {roc_auc_score(labels, scores):.3f}",
-    )
+    auc = roc_auc_score(labels, scores)
+    ax.plot(
+        false_alarms, hits, color=FAKE, label=f"detector, AUC {auc:.3f}"
+    )  # straight over ties, as the AUC
     if threshold is not None:
         x, y = _error_rates(labels, scores, threshold)
         ax.plot(x, 1 - y, "o", color="black", fillstyle="none", label=f"threshold {threshold:.2f}")
@@ -140,12 +137,14 @@ def plot_confusion(
 
 
 def plot_reliability(labels: np.ndarray, scores: np.ndarray, *, ax: Axes | None = None) -> Axes:
-    """Share of fakes over the score they got, both classes weighing the same; a mark's area is its weight."""
+    """Share of fakes over the score they got, both classes weighing the same, in bins.
+
+    The area of a mark is the weight of its bin, the number beside it how many clips are in it.
+    """
     ax = ax or _square_axes()
     found = Reliability.of(labels, scores)
     ax.plot([0, 1], [0, 1], color=NEUTRAL, linestyle=":", linewidth=1, label="calibrated")
-    ax.plot(found.score, found.share, color=FAKE, linewidth=1)
-    ax.scatter(found.score, found.share, s=600 * found.weight, color=FAKE, alpha=0.6)
+    ax.scatter(found.score, found.share, s=10 + 600 * found.weight, color=FAKE, alpha=0.6, clip_on=False)
     for score, share, clips in zip(found.score, found.share, found.clips, strict=True):
         if clips:
             ax.annotate(

@@ -123,6 +123,12 @@ def _notes(summary: dict) -> list[str]:
             f"The intervals draw among {counts['people']} people; with fewer than {FEW_PEOPLE} they are "
             "too narrow, or missing."
         )
+    groups = [block for by in ("category", "method", "group") for block in summary[f"by_{by}"].values()]
+    if any(block.get("auc") == 1 for block in [summary, *groups]):
+        notes.append(
+            "An AUC of 1 has an interval without width, since a bootstrap can only draw what was seen; "
+            "that is no certainty."
+        )
     for name, found in summary["by_group"].items():
         if "auc" not in found:
             notes.append(
