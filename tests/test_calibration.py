@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import expit, logit
+from sklearn.linear_model import LogisticRegression
 from torchmetrics.functional.classification import binary_calibration_error
 
 from avff_lib.clip import AVFFError, Calibration, Clip
@@ -45,6 +46,20 @@ def test_temperature_and_bias_that_were_put_in_are_found():
     )
     assert after.ece < 0.02 < before.ece
     assert after.brier < before.brier
+
+
+def test_temperature_is_a_logistic_regression_with_smoothed_labels():
+    rng = np.random.default_rng(9)
+    labels = (np.arange(90) % 3 > 0).astype(int)
+    logits = rng.normal(labels - 0.5, 1.5)
+    temperature, bias = fit_temperature(labels, expit(logits))
+    high, low = 61 / 62, 1 / 32
+    chances = np.where(labels == 1, high, low)
+    weights = np.concatenate([chances, 1 - chances]) * np.tile(balanced_weights(labels), 2) * 90
+    twice = np.tile(logits, 2)[:, None]
+    twin = LogisticRegression(C=np.inf, tol=1e-10).fit(twice, np.repeat([1, 0], 90), sample_weight=weights)
+    assert 1 / temperature == pytest.approx(float(twin.coef_[0, 0]), rel=1e-4)
+    assert bias == pytest.approx(float(twin.intercept_[0]), abs=1e-4)
 
 
 def test_calibration_does_not_depend_on_how_many_fakes_there_are():

@@ -7,8 +7,8 @@ forged the odds are a thousand times lower, and no detector can know that.
 
 What was tried on avff-tiny, fitted on 120 validation and measured on 120 test clips, and the other way round,
 as Brier scores: nothing 0.090 and 0.096; temperature alone 0.089 and 0.095; temperature and bias of each
-window, before the mean, 0.060 and 0.072; of the mean 0.045 and 0.053; isotonic regression of the mean 0.045
-and 0.061, and its steps take 0.01 off the AUC. So it is temperature and bias, of the mean.
+window, before the mean, 0.060 and 0.072; of the mean 0.047 and 0.054; isotonic regression of the mean 0.045
+and 0.061, and its steps take 0.012 and 0.007 off the AUC. So it is temperature and bias, of the mean.
 """
 
 from __future__ import annotations
@@ -45,13 +45,15 @@ def fit_temperature(labels: np.ndarray, scores: np.ndarray) -> tuple[float, floa
     logits, weights, fakes = logit(np.clip(scores, SURE, 1 - SURE)), balanced_weights(labels), labels.sum()
     targets = np.where(labels == 1, (fakes + 1) / (fakes + 2), 1 / (len(labels) - fakes + 2))
 
-    def cross_entropy(point: np.ndarray) -> float:
+    def cross_entropy(point: np.ndarray) -> tuple[float, np.ndarray]:
         found = logits * point[0] + point[1]
-        return float((weights * (np.logaddexp(0, found) - targets * found)).sum())
+        loss = (weights * (np.logaddexp(0, found) - targets * found)).sum()
+        slope = weights * (expit(found) - targets)
+        return float(loss), np.array([(slope * logits).sum(), slope.sum()])
 
     bounds = [(0.05, 20.0), (-10.0, 10.0)]
-    slope, bias = minimize(cross_entropy, [1.0, 0.0], method="L-BFGS-B", bounds=bounds).x
-    return float(1 / slope), float(bias)
+    found = minimize(cross_entropy, [1.0, 0.0], jac=True, method="L-BFGS-B", bounds=bounds, tol=1e-12)
+    return float(1 / found.x[0]), float(found.x[1])
 
 
 def balanced_weights(labels: np.ndarray) -> np.ndarray:

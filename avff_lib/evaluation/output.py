@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from avff_lib.atomic import atomic_write
 from avff_lib.clip import AVFFError
@@ -43,12 +44,13 @@ def show(console: Console, metrics: dict[str, Any], model: Detector) -> None:
             low, high = block["interval"]["auc"]
             cells[0] = f"{block['auc']:.3f} ({low:.2f}–{high:.2f})"
         counts = f"{block['genuine']}+{block['fake']} ({block['people']})"
-        table.add_row(f"group {name}" if by == "group" else name, *cells, counts)
+        # As text, since a name with brackets would be read as markup.
+        table.add_row(Text(f"group {name}" if by == "group" else name), *cells, counts)
     if not console.is_terminal:  # a file or a pipe takes lines of any length, and cuts no name
         console.width = max(console.width, console.measure(table).maximum)
     console.print(table)
     for sentence in sentences(metrics, model):
-        console.print(sentence, highlight=False, soft_wrap=True)
+        console.print(sentence, highlight=False, markup=False, soft_wrap=True)
 
 
 def sentences(metrics: dict[str, Any], model: Detector) -> list[str]:
