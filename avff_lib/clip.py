@@ -6,7 +6,7 @@ Conventions: times are seconds on the clock of the media file, labels are fake =
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -192,3 +192,116 @@ class Calibration:
     def is_unsure(self, score: float) -> bool:
         """Whether a file's probability of fake lies in the unsure range."""
         return self.unsure is not None and self.unsure[0] <= score <= self.unsure[1]
+
+
+Missing = Literal["face", "sound", "cut"]
+
+
+@dataclass(frozen=True)
+class FaceScore:
+    """What is said of one face in one window.
+
+    Attributes:
+        face: its number in the file.
+        score: probability of fake in [0, 1].
+        agreement: of lips and voice, in [-1, 1]; see `avff_lib.models.base.Detector.agreement`.
+        speaks: whether its mouth moves at least half as much as the liveliest one in the window.
+        box: left, top, right, bottom in the window's middle, as shares of the picture's width and height.
+    """
+
+    face: int
+    score: float
+    agreement: float
+    speaks: bool
+    box: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Window:
+    """One window of a file.
+
+    Attributes:
+        start, end: in seconds.
+        score: the highest one of the faces that speak in it, None if it was not judged.
+        missing: why it was not judged: no face, no sound, or a cut inside; else None.
+        faces: all faces that were judged in it, also those that do not speak.
+    """
+
+    start: float
+    end: float
+    score: float | None = None
+    missing: Missing | None = None
+    faces: tuple[FaceScore, ...] = ()
+
+
+@dataclass(frozen=True)
+class Face:
+    """One face through a file.
+
+    Attributes:
+        number: from 1, in order of appearance. Nobody is recognised: who comes back after a cut, or after
+            more than a second away, gets a new number.
+        start, end: of the first and the last window with it, in seconds.
+        windows: in which it speaks.
+        score: its mean score in these, None if it never speaks.
+    """
+
+    number: int
+    start: float
+    end: float
+    windows: int
+    score: float | None
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A part of a file in which a face is judged fake: its times in seconds, and its mean score there."""
+
+    start: float
+    end: float
+    face: int
+    score: float
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A part of a file, in seconds, in which there is no face to see or no sound to hear."""
+
+    start: float
+    end: float
+    missing: Missing
+
+
+@dataclass(frozen=True)
+class Report:
+    """The answer for one file; ``dataclasses.asdict`` of it is what ``avff predict --json`` prints.
+
+    Attributes:
+        path: as it was given.
+        prediction: probability of fake in [0, 1], that of ``face``; None where there is an error.
+        label: ``"fake"`` or ``"real"`` by ``threshold``; None where there is an error.
+        threshold: chosen on validation data when the model was trained.
+        face: number of the face whose score is the file's; see `avff_lib.timeline.decisive`.
+        faces: all that were judged.
+        segments: where faces are judged fake; see `avff_lib.timeline.forged_segments`.
+        gaps: where there is no face or no sound for half a second or longer.
+        windows: all windows, also those that could not be judged.
+        judged: share of the windows that were.
+        warnings: one sentence each.
+        model: family and what it was trained on.
+        error: one sentence, or None.
+    """
+
+    path: str
+    prediction: float | None = None
+    label: str | None = None
+    threshold: float | None = None
+    face: int | None = None
+    faces: tuple[Face, ...] = ()
+    segments: tuple[Segment, ...] = ()
+    gaps: tuple[Gap, ...] = ()
+    windows: tuple[Window, ...] = ()
+    judged: float = 0.0
+    warnings: tuple[str, ...] = ()
+    model: dict[str, str] = field(default_factory=dict)
+    error: str | None = None

@@ -11,11 +11,13 @@ LIBRARY = Path(__file__).parents[1] / "avff_lib"
 # A module may import from floors below its own.
 FLOORS = (
     ("clip", "atomic", "ranks"),
-    ("losses", "nn", "media", "data.manifest", "workers"),
+    ("losses", "nn", "media", "data.manifest", "workers", "timeline"),
     ("preprocess", "models", "synth", "sync"),
     ("data", "objectives", "plots", "notebook"),
-    ("training", "predict"),
-    ("evaluation",),
+    ("training", "judge"),
+    ("examine",),
+    ("predict",),
+    ("evaluation", "report"),
     ("commands",),
     ("cli",),
 )

@@ -1,4 +1,4 @@
-"""``avff predict | sync``: what a model, or no model, says of clips."""
+"""``avff sync``: how lips and voice go together, measured without a model."""
 
 from __future__ import annotations
 
@@ -13,51 +13,7 @@ from tyro.conf import Positional, arg
 from avff_lib.clip import AVFFError
 
 if TYPE_CHECKING:
-    from avff_lib.predict import Report
     from avff_lib.sync import SyncReport
-
-
-def predict(
-    files: Positional[tuple[Path, ...]],
-    checkpoint: Path = Path("avff-tiny"),
-    json_: Annotated[bool, arg(name="json")] = False,
-) -> int:
-    """Judge videos.
-
-    Args:
-        files: videos with sound.
-        checkpoint: folder of a saved detector, or the name of a shipped one: avff-tiny, avffmae-tiny.
-        json_: print a JSON list with one object a file instead of lines for people.
-    """
-    from avff_lib.predict import load_detector, predict_file
-
-    if not files:
-        raise AVFFError("no file was named; give one or more videos, as in: avff predict some.mp4")
-    model = load_detector(checkpoint)
-    reports = []
-    for path in files:
-        reports.append(predict_file(path, model))
-        if not json_:
-            _print_report(reports[-1])
-    if json_:
-        print(json.dumps([asdict(report) for report in reports], indent=2))
-    else:
-        print(f"The model was trained on {model.config.trained_on}.")
-    return 2 if any(report.error for report in reports) else 0
-
-
-def _print_report(report: Report) -> None:
-    if report.error:
-        print(report.error, file=sys.stderr)  # it names the file
-        return
-    judged = sum(window.score is not None for window in report.windows)
-    label = f"{report.label}, but unsure" if report.unsure else report.label
-    print(
-        f"{report.path}: {label} (probability of fake {report.prediction:.2f}, threshold "
-        f"{report.threshold:.2f}, {judged} of {len(report.windows)} windows judged)"
-    )
-    for warning in report.warnings:
-        print(f"  note: {warning}")
 
 
 def sync(

@@ -341,12 +341,21 @@ class AVFFMAE(Detector):
         visual_pair = torch.cat([visual, self.audio_to_visual(audio)], dim=-1)  # (B, K, Nv / K, 2 D)
         parts = [self.audio_reduction(audio_pair).mean(dim=2), self.visual_reduction(visual_pair).mean(dim=2)]
         if self.config.agreement:
-            audio = self.audio_centre(to_steps(features.audio, self.config.slices))  # (B, K, D)
-            visual = self.visual_centre(to_steps(features.visual, self.config.slices))
-            parts.append(agreement(Features(audio, visual)))
+            parts.append(agreement(self._slice_means(features)))
         if features.detail is not None:
             parts.append(to_steps(features.detail, self.config.slices))
         return torch.cat(parts, dim=-1)
+
+    def agreement(self, features: Features) -> Tensor:
+        """``(B, K)``, one value a slice; see `Detector.agreement`."""
+        return super().agreement(self._slice_means(features))
+
+    def _slice_means(self, features: Features) -> Features:
+        """Both streams as one vector a slice ``(B, K, D)``, less what all windows have in common there."""
+        return Features(
+            audio=self.audio_centre(to_steps(features.audio, self.config.slices)),
+            visual=self.visual_centre(to_steps(features.visual, self.config.slices)),
+        )
 
     def head(self, fused: Tensor) -> Tensor:
         """``(B, K, 2 R)`` or longer, as `fuse` returns it -> logits ``(B,)``."""

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 from avff_lib.atomic import atomic_write
 from avff_lib.clip import AVFFError, Calibration, Features, InputSpec, ModelInputs
 from avff_lib.nn.blocks import Block
+from avff_lib.nn.cross_modal import agreement
 from avff_lib.nn.detail import DetailPath
 
 CONFIG_NAME = "config.json"
@@ -74,6 +75,14 @@ class Detector(nn.Module, ABC):
         if self.detail is None:
             return features
         return replace(features, detail=self.detail(inputs.frames, self.spectrogram(inputs)))
+
+    def agreement(self, features: Features) -> Tensor:
+        """How far lips and voice change alike, ``(B, T)`` in [-1, 1]: the cosine of their changes.
+
+        About 0 for streams that have nothing to do with each other; what is usual for streams that belong
+        together depends on the model.
+        """
+        return agreement(features).mean(dim=-1)
 
     @abstractmethod
     def fuse(self, features: Features) -> Tensor:
