@@ -17,6 +17,8 @@ from avff_lib.commands.training import pretrain, train
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; bad input ends with one sentence on stderr and status 2."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be valid text
     commands = (synth, audit, prepare, pretrain, train, evaluate, predict, sync)
     try:
         status = subcommand_cli_from_dict(

@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from avff_lib.predict import Examination
 
 # What is looked for in folders; a file that is named is judged whatever its name.
-SUFFIXES = frozenset(
-    ".3gp .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .vob .webm .wmv".split()
-)
+SUFFIXES = {
+    *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"),
+    *(".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
+}
 COLUMNS = (
     *("path", "label", "prediction", "threshold", "face", "faces", "windows", "judged"),
     *("segments", "gaps", "warnings", "family", "trained_on", "error"),
@@ -179,6 +180,6 @@ def _table(reports: Sequence[Report]) -> str:
 def _write(path: Path, text: str) -> None:
     try:
         with atomic_write(path) as partial:
-            partial.write_text(text, encoding="utf-8", newline="")
+            partial.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
     except OSError as error:
         raise AVFFError(f"{path} cannot be written ({error.strerror}); choose another place") from None

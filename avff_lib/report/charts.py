@@ -1,6 +1,6 @@
-"""Lines and pictures of the page, as SVG paths on a square of 100 x 100 and as PNG in base64.
+"""Lines and pictures of the page, as SVG paths in a box of 100 x 100 and as PNG in base64.
 
-The browser stretches the square to the width it has; words stand outside, so that they stay legible on a
+The browser stretches the box to the width it has; words stand outside, so that they stay legible on a
 telephone.
 """
 
@@ -57,6 +57,16 @@ def clock_time(seconds: float) -> str:
     return f"{minutes}:{rest:02d}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
 
 
+def up(share: float) -> float:
+    """A value in [0, 1] -> per cent from below, with room for the width of a line at both ends."""
+    return round(4 + 92 * share, 2)
+
+
+def chance(value: float) -> str:
+    """A probability with two digits, and never as if it were certain."""
+    return f"{value:.2f}" if 0.005 <= value < 0.995 else ("above 0.99" if value > 0.5 else "below 0.01")
+
+
 def face_line(
     windows: Sequence[Window], number: int, clock: Clock, value: Callable[[FaceScore], float], low: float
 ) -> str:
@@ -76,7 +86,7 @@ def face_line(
         heights = [height for height in found[first : first + group] if height is not None]
         if heights:
             left, right = places[first][0], places[min(first + group, len(windows)) - 1][1]
-            y = round(100 * (1 - (max(heights) - low) / (1 - low)), 2)
+            y = round(100 - up((max(heights) - low) / (1 - low)), 2)
             path.append(f"{'L' if drawing else 'M'}{clock.at(left)} {y}H{clock.at(right)}")
         drawing = bool(heights)
     return "".join(path)
@@ -95,7 +105,7 @@ def waveform_outline(peaks: Sequence[float]) -> str:
 
 
 def spectrogram(waveform: np.ndarray, sample_rate: int) -> tuple[str, list[tuple[float, str]]]:
-    """A log-mel spectrogram as PNG, low tones below, and where its frequencies stand, in per cent from below."""
+    """A log-mel spectrogram as PNG, low tones below, and in per cent from below where frequencies stand."""
     levels = log_mel(torch.from_numpy(waveform), sample_rate, MEL).numpy()  # (M, N)
     shade = np.clip(1 + (levels - levels.max()) / DECIBELS, 0, 1)
     colours = matplotlib.colormaps["magma"](shade[::-1])[..., :3]

@@ -22,7 +22,7 @@ AGREEMENT_LOW = -0.25  # at the lower edge of the lane for agreement, which is r
 
 
 class Page:
-    """Sections are added one after the other; each keeps only its text, so a page of many files stays small."""
+    """Sections are added one after the other; each keeps its text only, so many files need little memory."""
 
     def __init__(self, model: Detector) -> None:
         self.model = model
@@ -33,7 +33,7 @@ class Page:
         environment = Environment(
             loader=folder, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
         )
-        environment.filters["time"] = charts.clock_time
+        environment.filters.update(time=charts.clock_time, chance=charts.chance, up=charts.up)
         self._page = environment.get_template("page.html.jinja")
         self._section = environment.get_template("section.html.jinja")
 
