@@ -10,8 +10,8 @@ from tyro.extras import subcommand_cli_from_dict
 from avff_lib.clip import AVFFError
 from avff_lib.commands.datasets import audit, prepare, synth
 from avff_lib.commands.evaluating import evaluate
-from avff_lib.commands.syncing import sync
 from avff_lib.commands.predicting import predict
+from avff_lib.commands.syncing import sync
 from avff_lib.commands.training import pretrain, train
 
 
