@@ -116,6 +116,36 @@ def hz_to_mel(hz: np.ndarray | float) -> np.ndarray | float:
     return 2595 * np.log10(1 + np.asarray(hz) / 700)
 
 
+def plot_robustness(
+    aucs: Sequence[float],
+    bands: Sequence[tuple[float, float]],
+    values: Sequence[float],
+    *,
+    unit: str = "",
+    title: str = "",
+    ax: Axes | None = None,
+) -> Axes:
+    """AUC of a detector over the levels of one perturbation, beside that of untouched clips.
+
+    Args:
+        aucs: ``L + 1`` of them, the first of untouched clips.
+        bands: ends of the interval of each.
+        values: ``L`` values of the perturbation, written below the levels.
+        unit: of ``values``.
+        title: of the figure.
+        ax: to draw on; a new figure by default.
+    """
+    ax = ax or _new_axes()
+    levels, (low, high) = np.arange(len(aucs)), np.transpose(bands)
+    ax.fill_between(levels, low, high, color=REAL, alpha=0.2, linewidth=0, label="95 % interval")
+    ax.plot(levels, aucs, "o-", color=REAL, markersize=4, label="AUC")
+    ax.axhline(aucs[0], color=NEUTRAL, linestyle="--", linewidth=1, label="untouched")
+    ax.axhline(0.5, color=NEUTRAL, linestyle=":", linewidth=1, label="chance")
+    ax.set_xticks(levels, ["–", *(f"{value:g}" for value in values)])
+    ax.set(xlabel=unit, ylabel="AUC", ylim=(0, 1.02), title=title)
+    return ax
+
+
 def plot_timeline(
     windows: Sequence[tuple[float, float]],
     scores: Sequence[float | None],
