@@ -2,12 +2,13 @@
 
 import io
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from scipy.ndimage import gaussian_filter1d
+from scipy.ndimage import gaussian_filter, gaussian_filter1d
 from scipy.signal import correlate, correlation_lags
 
 from avff_lib.clip import AVFFError, Clip
@@ -22,11 +23,11 @@ BY_STREAM = {
 
 
 def talking(height: int = 70, width: int = 63, seconds: float = 1.2) -> Clip:
-    """A moving coloured pattern with edges and grain, of an odd width, and voiced bursts at random times."""
+    """A moving coloured cloud with edges and grain, of an odd width, and voiced bursts at random times."""
     rng = np.random.default_rng(1)
-    y, x = np.mgrid[:height, : width + 40]
-    waves = [110 + 60 * np.sin(x / 4 + y / 9 + turn) + 50 * ((x // 12 + y // 12) % 2) for turn in range(3)]
-    wide = np.stack(waves, axis=-1) + rng.normal(0, 6, (height, width + 40, 3))
+    smooth = gaussian_filter(rng.normal(size=(height, width + 40, 3)), (2, 2, 0))
+    wide = 120 + 45 * smooth / smooth.std() + rng.normal(0, 6, smooth.shape)
+    wide[::12] += 60  # edges
     wide = np.clip(wide, 0, 255).astype(np.uint8)
     frames = np.stack([wide[:, step : step + width] for step in range(round(25 * seconds))])
     time = np.arange(round(RATE * seconds)) / RATE
@@ -98,8 +99,8 @@ def test_level_by_level_more_is_lost_and_none_is_lost_at_zero(name):
     assert losses[0] > 0
     # MP3 at 320 and at 256 kbit/s both keep all there is of a voice at 16 kHz, up to rounding.
     slack = 0.02 * losses[0] if name == "mp3" else 0
-    assert all(later > earlier - slack for earlier, later in zip(losses, losses[1:], strict=False)), losses
-    assert losses[-1] > 1.3 * losses[0]
+    assert all(later > earlier - slack for earlier, later in pairwise(losses)), losses
+    assert losses[-1] > 1.2 * losses[0]
 
 
 @pytest.mark.parametrize("name", PERTURBATIONS)
@@ -124,12 +125,19 @@ def test_every_frame_stays_in_its_place(name):
     assert (alike.argmax(axis=1) == np.arange(len(originals))).all()
 
 
-@pytest.mark.parametrize("level", [1, 5])
+@pytest.mark.parametrize("level", range(1, 6))
 def test_sound_stays_in_its_place(level):
     for name in ("noise", "mp3", "reverberation"):
         assert lag(CLIP.waveform, perturbed(name, level).waveform) == 0, name
-    # A raised voice has another waveform, but the same rises and falls: to the millisecond.
-    assert lag(envelope(CLIP.waveform), envelope(perturbed("pitch", level).waveform)) == 0
+
+
+def test_a_raised_voice_rises_and_falls_when_it_did():
+    """Its waveform is another one, but its loudness keeps time: to a tenth of a frame, and without bias."""
+    lags = [
+        lag(envelope(CLIP.waveform), envelope(perturbed("pitch", level).waveform)) for level in range(1, 6)
+    ]
+    assert np.abs(lags).max() <= 4
+    assert abs(np.mean(lags)) <= 2
 
 
 @pytest.mark.parametrize(("level", "snr"), enumerate([40, 30, 20, 15, 10], start=1))
@@ -150,7 +158,7 @@ def test_pitch_raises_every_partial_by_the_interval(semitones):
     raised = perturb_sound.pitch(tone, semitones, np.random.default_rng(0)).waveform
     spectrum = np.abs(np.fft.rfft(raised * np.hanning(RATE), 8 * RATE))
     assert spectrum.argmax() / 8 == pytest.approx(400 * 2 ** (semitones / 12), abs=1)
-    assert np.sqrt(np.mean(raised[2000:-2000] ** 2)) == pytest.approx(0.5 / math.sqrt(2), rel=0.05)
+    assert np.sqrt(np.mean(raised[2000:-2000] ** 2)) == pytest.approx(0.5 / math.sqrt(2), rel=0.02)
 
 
 def test_reverberation_equals_its_slow_twin():
@@ -220,13 +228,7 @@ def test_each_picture_value_means_what_it_says():
 
 
 def test_a_film_of_any_rate_and_size_survives_h264():
-    for count, seconds, size in ((1, 0.04, (2, 3)), (7, 0.5, (33, 47)), (30, 1.001, (48, 64))):
-        clip = Clip(
-            CLIP.frames[:count, : size[0], : size[1]],
-            np.arange(count) * seconds / count,
-            CLIP.waveform,
-            RATE,
-            0.0,
-            seconds,
-        )
-        assert perturbed("h264", 5, clip=clip).frames.shape == (count, *size, 3)
+    for count, seconds, height, width in ((1, 0.04, 2, 3), (7, 0.5, 33, 47), (30, 1.001, 48, 63)):
+        times = np.arange(count) * seconds / count
+        clip = Clip(CLIP.frames[:count, :height, :width], times, CLIP.waveform, RATE, 0.0, seconds)
+        assert perturbed("h264", 5, clip=clip).frames.shape == (count, height, width, 3)

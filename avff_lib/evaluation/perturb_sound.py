@@ -21,7 +21,7 @@ from torchaudio import functional as AF
 from avff_lib.clip import Clip
 
 MP3_RATE = 48_000  # Hz; at 16 kHz MP3 ends at 160 kbit/s, and the field's rates go to 320
-WINDOW, HOP = 0.032, 0.008  # seconds, of the phase vocoder; it holds several periods of any voice
+WINDOW, HOP = 0.064, 0.016  # seconds, of the phase vocoder; long enough to tell a voice's partials apart
 # Of SoX's reverb, after Freeverb: delays in samples at 44.1 kHz, at a room scale of 100 %.
 COMBS = (1116, 1188, 1277, 1356, 1422, 1491, 1557, 1617)
 ALLPASSES = (225, 341, 441, 556)
@@ -41,6 +41,8 @@ def pitch(clip: Clip, semitones: float, rng: np.random.Generator) -> Clip:
 
     A phase vocoder (Flanagan and Golden 1966) stretches the sound, and resampling plays it faster. The
     ratio is the fraction nearest to the interval with a denominator up to 100, less than a cent off.
+    The vocoder lets partials drift apart, which loses up to 4 dB and moves rises and falls by up to 4 ms;
+    the mean power is set to what it was.
     """
     ratio = Fraction(2 ** (semitones / 12)).limit_denominator(100)
     n_fft, hop = (round(seconds * clip.sample_rate) for seconds in (WINDOW, HOP))
@@ -51,7 +53,9 @@ def pitch(clip: Clip, semitones: float, rng: np.random.Generator) -> Clip:
     slow = AF.phase_vocoder(spectrum, float(1 / ratio), advance)
     length = math.ceil(len(sound) * ratio)
     stretched = torch.istft(slow, n_fft, hop, window=window, length=length)
-    return _sounding(clip, AF.resample(stretched, ratio.numerator, ratio.denominator).numpy())
+    raised = AF.resample(stretched, ratio.numerator, ratio.denominator)[: len(sound)]
+    gain = sound.norm() / raised.norm().clamp_min(1e-9)
+    return _sounding(clip, (gain * raised).numpy())
 
 
 def reverberation(clip: Clip, percent: float, rng: np.random.Generator) -> Clip:
