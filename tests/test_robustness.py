@@ -70,29 +70,29 @@ def test_untouched_clips_score_as_in_an_evaluation(rows, tmp_path):
 
 
 def test_an_interrupted_run_goes_on_and_a_larger_one_adds_what_is_missing(rows, tmp_path, monkeypatch):
-    model, judged = mini(), []
+    model, judged, fatal = mini(), [], [rows[2]]
     score_clip = robustness._score_clip
 
     def counting(model, row, names, seed):
-        if len(judged) == 2 and row is rows[2]:
+        if row in fatal:
+            fatal.clear()
             raise KeyboardInterrupt
-        judged.append((row.path.name, tuple(names)))
+        judged.append((row.path.stem, *names))
         return score_clip(model, row, names, seed)
 
     monkeypatch.setattr(robustness, "_score_clip", counting)
     with pytest.raises(KeyboardInterrupt):
         robustness.score_perturbed(model, rows[:4], NAMES, tmp_path)
-    judged.append("interrupted")
+    assert judged == [(number, "untouched", *NAMES) for number in "01"]
     assert [path.name for path in tmp_path.iterdir()] == ["scores.json"]
+    judged.clear()
     resumed, _ = robustness.score_perturbed(model, rows[:4], NAMES, tmp_path)
-    whole = (("untouched", *NAMES),)
-    assert judged == [(f"{n}.mp4", *whole) for n in (0, 1)] + ["interrupted"] + [
-        (f"{n}.mp4", *whole) for n in (2, 3)
-    ]
+    assert judged == [(number, "untouched", *NAMES) for number in "23"]
     judged.clear()
     more, _ = robustness.score_perturbed(model, rows[:5], (*NAMES, "saturation"), tmp_path)
-    assert judged == [(f"{n}.mp4", ("saturation",)) for n in range(4)] + [
-        ("4.mp4", ("untouched", *NAMES, "saturation"))
+    assert judged == [
+        *((number, "saturation") for number in "0123"),
+        ("4", "untouched", *NAMES, "saturation"),
     ]
     assert all(more[path][name] == cells[name] for path, cells in resumed.items() for name in cells)
     monkeypatch.undo()

@@ -192,7 +192,7 @@ def _read_state(path: Path, about: dict) -> Scores:
     try:
         state = json.loads(path.read_text())
         scores = state.pop("scores")
-    except (ValueError, KeyError, AttributeError, OSError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise AVFFError(
             f"{path} holds no scores of an earlier run; remove it or name another folder"
         ) from None
