@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from torch import Tensor
 
 REAL = "#0072B2"
@@ -144,6 +145,40 @@ def plot_robustness(
     ax.set_xticks(levels, ["–", *(f"{value:g}" for value in values)])
     ax.set(xlabel=unit, ylabel="AUC", ylim=(0, 1.02), title=title)
     return ax
+
+
+def plot_robustness_grid(summary: dict, *, columns: int = 4, figure: Figure | None = None) -> Figure:
+    """One small panel for each perturbation.
+
+    Args:
+        summary: from `avff_lib.evaluation.robustness.summarise_scores`.
+        columns: panels side by side.
+        figure: to draw on; a new one by default.
+    """
+    entries = summary["perturbations"]
+    columns = min(columns, len(entries))
+    rows = -(-len(entries) // columns)
+    figure = figure or plt.figure()
+    figure.set_size_inches(3 * columns, 2.4 * rows + 0.5)
+    figure.set_layout_engine("constrained")
+    panels = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
+    for ax in panels[len(entries) :]:
+        ax.remove()
+    for index, (name, entry) in enumerate(entries.items()):
+        cells = [summary["untouched"], *entry["levels"]]
+        ax = plot_robustness(
+            [cell["auc"] for cell in cells],
+            [(cell["low"], cell["high"]) for cell in cells],
+            [cell["value"] for cell in entry["levels"]],
+            unit=entry["unit"],
+            title=name.replace("_", " "),
+            ax=panels[index],
+        )
+        if index % columns:
+            ax.set_ylabel("")
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2 if columns == 1 else 4)
+    return figure
 
 
 def plot_timeline(

@@ -68,32 +68,10 @@ def _table(summary: dict) -> Table:
 
 
 def _draw(summary: dict, path: Path) -> None:
-    """One small panel for each perturbation."""
     from matplotlib.figure import Figure
 
     from avff_lib.atomic import atomic_write
-    from avff_lib.plots import plot_robustness
+    from avff_lib.plots import plot_robustness_grid
 
-    entries = summary["perturbations"]
-    columns = min(4, len(entries))
-    rows = -(-len(entries) // columns)
-    figure = Figure(figsize=(3 * columns, 2.4 * rows + 0.6), layout="constrained")
-    panels = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
-    for ax in panels[len(entries) :]:
-        ax.remove()
-    for ax, (name, entry) in zip(panels, entries.items(), strict=False):
-        cells = [summary["untouched"], *entry["levels"]]
-        plot_robustness(
-            [cell["auc"] for cell in cells],
-            [(cell["low"], cell["high"]) for cell in cells],
-            [cell["value"] for cell in entry["levels"]],
-            unit=entry["unit"],
-            title=name.replace("_", " "),
-            ax=ax,
-        )
-    for ax in panels[[i for i in range(len(entries)) if i % columns]]:
-        ax.set_ylabel("")
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     with atomic_write(path) as partial:
-        figure.savefig(partial, format="png", dpi=150)
+        plot_robustness_grid(summary, figure=Figure()).savefig(partial, format="png", dpi=150)

@@ -24,10 +24,10 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from tqdm import tqdm
 
 from avff_lib.clip import AVFFError, MediaError
-from avff_lib.data.duplicates import exact_duplicates, near_duplicates
+from avff_lib.data.duplicates import exact_duplicates, near_duplicates, repetitions
 from avff_lib.data.manifest import CATEGORIES, Row
 from avff_lib.data.probes import PROBES, Measured, measure
-from avff_lib.data.splits import imbalances, shared_identities, shared_sources, split_names
+from avff_lib.data.splits import identity_leaks, imbalances, shared_identities, split_names
 
 FAKES = "all fakes"
 FOLDS = 5
@@ -172,12 +172,16 @@ def audit(rows: list[Row], *, seed: int = 0, workers: int | None = None) -> Audi
         for split in split_names(rows)
     }
     prints = [look.fingerprint for look in looks]
-    duplicates = exact_duplicates(kept, prints)
-    near = [(kept[one], kept[other]) for one, other in near_duplicates(kept, prints)]
-    shared = shared_identities(rows)
-    findings = _findings(cells, unreadable, duplicates, near, shared, rows)
-    paths = tuple((str(one.path), str(other.path)) for one, other in near)
-    return AuditReport(tuple(cells), counts, unreadable, duplicates, paths, shared, findings)
+    exact, near = exact_duplicates(kept, prints), near_duplicates(kept, prints)
+    findings = (
+        *_shortcuts(cells),
+        *identity_leaks(rows),
+        *repetitions(exact, near, kept),
+        *_mistakes(unreadable, rows),
+        *imbalances(rows),
+    )
+    pairs = tuple((str(kept[one].path), str(kept[other].path)) for one, other in near)
+    return AuditReport(tuple(cells), counts, unreadable, exact, pairs, shared_identities(rows), findings)
 
 
 def _measure_all(rows: list[Row], workers: int) -> tuple[dict[str, Measured], tuple[str, ...]]:
@@ -205,7 +209,7 @@ def _feature_tables(looks: list[Measured]) -> dict[str, tuple[list[str], np.ndar
         table = np.array([[look.features[name][feature] for feature in names] for look in looks])
         if name == "metadata":
             for what, values in (
-                ("written by", [look.writer for look in looks]),
+                ("written by", [look.writer or "a program without a name" for look in looks]),
                 ("codecs are", [look.codecs for look in looks]),
             ):
                 common = sorted(value for value, count in Counter(values).items() if count >= LEAST_IN_COMMON)
@@ -315,38 +319,19 @@ def _clue(names: list[str], table: np.ndarray, fake: np.ndarray) -> str:
     return f"{names[best]}: median {of_fakes:.5g} in the fakes, {of_genuine:.5g} in genuine clips"
 
 
-def _findings(
-    cells: list[Cell],
-    unreadable: tuple[str, ...],
-    duplicates: tuple[tuple[str, ...], ...],
-    near: list[tuple[Row, Row]],
-    shared: dict[str, tuple[str, ...]],
-    rows: list[Row],
-) -> tuple[str, ...]:
-    found = [
+def _shortcuts(cells: list[Cell]) -> list[str]:
+    """A sentence for each leak."""
+    return [
         f"{cell.probe} tells {cell.category} from genuine clips with an AUC of {cell.auc:.2f} "
         f"({cell.low:.2f}–{cell.high:.2f}), which it should not; {cell.clue}"
         for cell in cells
         if cell.verdict == "leaks"
     ]
-    sources = shared_sources(rows)
-    for splits, people in shared.items():
-        some = ", ".join(people[:3]) + (", …" if len(people) > 3 else "")
-        hidden = len(people) - len(sources.get(splits, ()))
-        how = f", {hidden} of them only if targets are counted," if hidden else ""
-        found.append(
-            f"{len(people)} identities are in both {splits}{how} such as {some}; give each to one split only"
-        )
-    if duplicates:
-        pair = " and ".join(duplicates[0][:2])
-        found.append(f"{len(duplicates)} clips are there more than once, such as {pair}; keep one of each")
-    for across, where in ((True, "in two splits"), (False, "in one split")):
-        pairs = [(one, other) for one, other in near if (one.split != other.split) == across]
-        if pairs:
-            pair = f"{pairs[0][0].path} and {pairs[0][1].path}"
-            found.append(
-                f"{len(pairs)} pairs of clips {where} are all but the same, such as {pair}; keep one"
-            )
+
+
+def _mistakes(unreadable: tuple[str, ...], rows: list[Row]) -> list[str]:
+    """Sentences on files that cannot be read and rows that contradict themselves."""
+    found = []
     if unreadable:
         found.append(f"{len(unreadable)} files cannot be read; the first: {unreadable[0]}")
     odd = [row for row in rows if (row.label == 1) != (row.category != CATEGORIES[0])]
@@ -355,4 +340,4 @@ def _findings(
             f"{len(odd)} clips have labels that contradict their category, such as {odd[0].path}: label "
             f"{odd[0].label} and category {odd[0].category}; correct the manifest"
         )
-    return (*found, *imbalances(rows))
+    return found

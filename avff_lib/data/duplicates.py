@@ -89,6 +89,25 @@ def near_duplicates(rows: Sequence[Row], prints: Sequence[Fingerprint]) -> tuple
     return tuple((one, other) for one, other in pairs if one < other)
 
 
+def repetitions(
+    exact: Sequence[Sequence[str]], near: Sequence[tuple[int, int]], rows: Sequence[Row]
+) -> list[str]:
+    """Sentences on what `exact_duplicates` and `near_duplicates` found among ``rows``."""
+    found = []
+    if exact:
+        pair = " and ".join(exact[0][:2])
+        found.append(f"{len(exact)} clips are there more than once, such as {pair}; keep one of each")
+    for across, where in ((True, "two splits"), (False, "one split")):
+        pairs = [pair for pair in near if (rows[pair[0]].split != rows[pair[1]].split) == across]
+        if pairs:
+            one, other = (rows[index].path for index in pairs[0])
+            found.append(
+                f"{len(pairs)} pairs of clips in {where} are the same but for their encoding, such as "
+                f"{one} and {other}; keep one of each"
+            )
+    return found
+
+
 def _unit(values: np.ndarray) -> np.ndarray:
     """``values`` in a row, of mean 0 and length 1."""
     row = values.astype(np.float32).ravel()

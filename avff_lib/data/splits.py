@@ -29,9 +29,23 @@ def shared_identities(rows: Sequence[Row]) -> dict[str, tuple[str, ...]]:
     )
 
 
-def shared_sources(rows: Sequence[Row]) -> dict[str, tuple[str, ...]]:
-    """For each pair of splits the identities that are sources in both, which is all that many splits mind."""
-    return _in_two({split: {row.source for row in rows if row.split == split} for split in split_names(rows)})
+def identity_leaks(rows: Sequence[Row]) -> list[str]:
+    """A sentence for each pair of splits that share identities.
+
+    Many splits mind sources only, so it says how many identities leak through targets alone.
+    """
+    sources = _in_two(
+        {split: {row.source for row in rows if row.split == split} for split in split_names(rows)}
+    )
+    found = []
+    for splits, people in shared_identities(rows).items():
+        some = ", ".join(people[:3]) + (", …" if len(people) > 3 else "")
+        hidden = len(people) - len(sources.get(splits, ()))
+        how = f" ({hidden} of them only if targets are counted)" if hidden else ""
+        found.append(
+            f"{len(people)} identities are in both {splits}{how}: {some}; give each to one split only"
+        )
+    return found
 
 
 def imbalances(rows: Sequence[Row]) -> list[str]:

@@ -45,11 +45,17 @@ def balanced_subset(rows: Sequence[Row], count: int, seed: int = 0) -> list[Row]
     """``count`` clips drawn at random, half of them genuine as far as there are so many.
 
     A smaller number gives a part of what a larger one gives, so that a run can be made larger.
+
+    Raises:
+        AVFFError: ``count`` is below 2.
     """
+    if count < 2:
+        raise AVFFError(
+            f"{count} clips were asked for; an AUC needs at least 2, and is worth little below 50"
+        )
     order = [rows[index] for index in np.random.default_rng(seed).permutation(len(rows))]
-    by_label = [[row for row in order if row.label == label] for label in (0, 1)]
-    return [row for members, share in zip(by_label, (count // 2, count - count // 2), strict=True)
-            for row in members[:share]]  # fmt: skip
+    genuine, fake = ([row for row in order if row.label == label] for label in (0, 1))
+    return genuine[: count // 2] + fake[: count - count // 2]
 
 
 def score_perturbed(
