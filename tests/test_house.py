@@ -13,7 +13,7 @@ FLOORS = (
     ("clip", "atomic", "ranks"),
     ("losses", "nn", "media", "data.manifest", "workers", "timeline"),
     ("preprocess", "models", "synth", "sync"),
-    ("data", "objectives", "plots", "notebook"),
+    ("data", "objectives", "plots", "notebook", "explain"),
     ("training", "judge"),
     ("examine",),
     ("predict",),

@@ -115,7 +115,7 @@ def blank(inputs: ModelInputs, spec: InputSpec, generator: torch.Generator) -> M
 
 
 def integrated_gradients(
-    model: Judge, inputs: ModelInputs, baselines: ModelInputs, *, steps: int = 32
+    model: Judge, inputs: ModelInputs, baselines: ModelInputs, *, steps: int = 64
 ) -> Attribution:
     """Follow the straight line from a baseline to the window, and add up the slope of the logit on the way.
 
@@ -136,10 +136,10 @@ def integrated_gradients(
     """
     _check(model, inputs, baselines)
     if steps < 1:
-        raise AVFFError(f"steps is {steps}; expected at least 1, and 32 for a gap of about a per cent")
-    places, weights = (torch.from_numpy(x).float() / 2 for x in np.polynomial.legendre.leggauss(steps))
+        raise AVFFError(f"steps is {steps}; expected at least 1; with 64 the gap is a few per cent")
     frames, sound = 0.0, 0.0
     with torch.inference_mode(False), torch.enable_grad():
+        places, weights = (torch.from_numpy(x).float() / 2 for x in np.polynomial.legendre.leggauss(steps))
         views = _Views(model.spec, inputs)
         for one in range(len(baselines.frames)):
             base = _Views(model.spec, ModelInputs(baselines.frames[[one]], baselines.audio[[one]]))
@@ -225,9 +225,10 @@ def randomised(model: Detector, seed: int) -> Detector:
 
 
 def likeness(one: Attribution, other: Attribution) -> tuple[float, float]:
-    """Rank correlation (Spearman) of what two maps hold important, of either sign: frames, and sound.
+    """Rank correlation (Spearman) of the cells of two maps of one window: frames, and sound.
 
-    1 for the same order, about 0 for maps that have nothing to do with each other.
+    1 for the same order, about 0 for maps that have nothing to do with each other. Signs count: sizes alone
+    are alike for any two models, since both hold the distance of the window from the baseline.
     """
     split = one.frames.shape[0] * int(np.prod(CELLS["frames"]))
     pairs = zip(
