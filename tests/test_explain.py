@@ -147,7 +147,9 @@ def test_maps_of_random_weights_are_others(fakes):
         integrated_gradients(m, inputs, empty, steps=8) for m in (model, model, randomised(model, 1))
     )
     assert likeness(first, again) == pytest.approx((1.0, 1.0))
-    assert max(abs(value) for value in likeness(first, other)) < 0.25
+    frames, sound = likeness(first, other)
+    assert abs(frames) < 0.15
+    assert abs(sound) < 0.35  # 256 cells, and neighbours are alike: six models gave up to 0.2
     assert not torch.equal(
         randomised(model, 1).classifier[1].weight, randomised(model, 2).classifier[1].weight
     )

@@ -231,9 +231,7 @@ def likeness(one: Attribution, other: Attribution) -> tuple[float, float]:
     are alike for any two models, since both hold the distance of the window from the baseline.
     """
     split = one.frames.shape[0] * int(np.prod(CELLS["frames"]))
-    pairs = zip(
-        one.cells().abs().tensor_split([split]), other.cells().abs().tensor_split([split]), strict=True
-    )
+    pairs = zip(one.cells().tensor_split([split]), other.cells().tensor_split([split]), strict=True)
     return tuple(float(spearmanr(a.cpu(), b.cpu()).statistic) for a, b in pairs)
 
 
