@@ -10,7 +10,7 @@ import torch
 from scipy.signal import detrend
 from torch import Tensor
 
-from avff_lib.clip import Clip, FaceScore, Features, Gap, Missing, Window
+from avff_lib.clip import Clip, Features
 from avff_lib.data.loader import windows_over
 from avff_lib.judge import Judged, judge_windows, take_features
 from avff_lib.media.cast import Cast, find_cuts
@@ -18,6 +18,7 @@ from avff_lib.media.faces import FaceTrack, crop_face
 from avff_lib.models import Detector
 from avff_lib.sync import CROP, opening_of
 from avff_lib.timeline import gaps_in
+from avff_lib.verdict import FaceScore, Gap, Missing, Window
 
 HOP = 0.5  # seconds from one window to the next
 CHUNK_HOPS = 6  # a chunk of video holds so many hops and one window; faces are tracked through it
@@ -188,10 +189,11 @@ class Exhibits:
         found = []
         for number, said in sorted(judged.items()):
             speaks = len(judged) == 1 or lively[number] >= SPEAKS * max(lively.values())
-            score, alike = said.probability.item(), said.agreement.item()
+            raw, alike = said.probability.item(), said.agreement.item()
+            score = float(self.model.config.calibration.apply(raw))
             middle = inside[len(inside) // 2]
             shares = tracks[number].boxes[middle] / np.tile(chunk.frames.shape[2:0:-1], 2)
-            found.append(FaceScore(number, score, alike, speaks, tuple(shares.round(3).tolist())))
+            found.append(FaceScore(number, score, raw, alike, speaks, tuple(shares.round(3).tolist())))
             self._keep(window, chunk, tracks[number], found[-1], said)
         return found
 

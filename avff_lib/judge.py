@@ -20,7 +20,7 @@ class Judged:
     """What a detector says of N windows.
 
     Attributes:
-        probability: of fake, ``(N,)``.
+        probability: of fake, ``(N,)``, uncalibrated.
         agreement: of lips and voice, ``(N,)``, the mean of `Detector.agreement` over time.
         features: before the streams meet, ``(N, ...)``.
         fused: ``(N, D)``, the mean over time of the fused sequence.
@@ -72,8 +72,3 @@ def take_features(features: Features, rows: Sequence[int]) -> Features:
     rows = list(rows)
     detail = None if features.detail is None else features.detail[rows]
     return Features(features.audio[rows], features.visual[rows], detail)
-
-
-def clip_score(probabilities: Tensor) -> float:
-    """Probabilities of a file's windows ``(N,)`` -> one for the file: their mean."""
-    return float(probabilities.mean())

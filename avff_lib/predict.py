@@ -9,27 +9,12 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from avff_lib.clip import AVFFError, MediaError, Report
+from avff_lib.clip import AVFFError, MediaError
 from avff_lib.examine import CHUNK_HOPS, HOP, REASONS, Exhibits
-from avff_lib.judge import Judged, clip_score, judge_windows
 from avff_lib.media.decode import iter_clips
 from avff_lib.models import Detector
 from avff_lib.timeline import decisive, faces_of, forged_segments
-
-__all__ = [
-    "CHECKPOINTS",
-    "HOP",
-    "SHIPPED",
-    "Examination",
-    "Judged",
-    "Report",
-    "clip_score",
-    "examine_file",
-    "judge_windows",
-    "load_detector",
-    "predict_file",
-    "process_video",
-]
+from avff_lib.verdict import Report
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 SHIPPED = "avff-tiny"
@@ -71,17 +56,20 @@ def examine_file(path: Path | str, model: Detector, *, progress: Progress | None
         exhibits = _exhibits(path, model, progress)
     except AVFFError as error:
         return Examination(Report(str(path), model=about, error=str(error)))
-    windows, threshold = tuple(exhibits.windows), model.config.threshold
-    faces = faces_of(windows)
+    windows = tuple(exhibits.windows)
+    threshold, calibration = model.config.threshold, model.config.calibration
+    faces = faces_of(windows, calibration)
     face = decisive(faces)
     report = Report(
         path=str(path),
         prediction=face.score,
         label="fake" if face.score >= threshold else "real",
+        unsure=calibration.is_unsure(face.score),
         threshold=threshold,
+        calibration=calibration,
         face=face.number,
         faces=faces,
-        segments=forged_segments(windows, threshold),
+        segments=forged_segments(windows, threshold, calibration),
         gaps=exhibits.gaps,
         windows=windows,
         judged=float(np.mean([window.missing is None for window in windows])),
@@ -99,14 +87,15 @@ def process_video(path: Path | str, checkpoint: Path | str = SHIPPED) -> dict[st
         checkpoint: folder of a saved detector, or the name of a shipped one.
 
     Returns:
-        ``prediction``, the probability of fake, and ``audio_features``, ``visual_features``,
+        ``prediction``, the probability of fake, calibrated, and ``audio_features``, ``visual_features``,
         ``fused_features``, each ``(D,)``, the mean over the windows in which the decisive face speaks.
 
     Raises:
         MediaError: the file cannot be judged, and why.
     """
-    exhibits = _exhibits(path, load_detector(checkpoint), None)
-    face = decisive(faces_of(exhibits.windows))
+    model = load_detector(checkpoint)
+    exhibits = _exhibits(path, model, None)
+    face = decisive(faces_of(exhibits.windows, model.config.calibration))
     audio, visual, fused = (total / face.windows for total in exhibits.sums[face.number])
     return {
         "prediction": face.score,

@@ -7,7 +7,7 @@ from itertools import groupby, pairwise
 
 import numpy as np
 
-from avff_lib.clip import Face, FaceScore, Gap, Missing, Segment, Window
+from avff_lib.verdict import Calibration, Face, FaceScore, Gap, Missing, Segment, Window
 
 ENOUGH = 3  # windows in which a face must speak before it can decide over a file, if any speaks so long
 SHORTEST_GAP = 0.5  # seconds without a face, or without a sound, that are worth stating
@@ -24,7 +24,15 @@ def cells(windows: Sequence[Window]) -> list[tuple[float, float]]:
     return list(pairwise(edges))
 
 
-def faces_of(windows: Sequence[Window]) -> tuple[Face, ...]:
+def clip_score(raw: Sequence[float] | np.ndarray, calibration: Calibration) -> float:
+    """Probabilities of windows as a model gives them ``(N,)`` -> one for all: their mean, calibrated.
+
+    In this order, since the calibration was fitted on means of windows.
+    """
+    return float(calibration.apply(np.mean(raw)))
+
+
+def faces_of(windows: Sequence[Window], calibration: Calibration) -> tuple[Face, ...]:
     """Every face of a file, in order of appearance."""
     seen: dict[int, list[tuple[Window, FaceScore]]] = {}
     for window in windows:
@@ -32,9 +40,9 @@ def faces_of(windows: Sequence[Window]) -> tuple[Face, ...]:
             seen.setdefault(found.face, []).append((window, found))
     faces = []
     for number, places in sorted(seen.items()):
-        scores = [found.score for _, found in places if found.speaks]
-        mean = float(np.mean(scores)) if scores else None
-        faces.append(Face(number, places[0][0].start, places[-1][0].end, len(scores), mean))
+        raw = [found.raw for _, found in places if found.speaks]
+        score = clip_score(raw, calibration) if raw else None
+        faces.append(Face(number, places[0][0].start, places[-1][0].end, len(raw), score))
     return tuple(faces)
 
 
@@ -54,21 +62,23 @@ def decisive(faces: Sequence[Face]) -> Face:
     return max((face for face in faces if face.windows >= enough), key=lambda face: face.score or 0.0)
 
 
-def forged_segments(windows: Sequence[Window], threshold: float) -> tuple[Segment, ...]:
+def forged_segments(
+    windows: Sequence[Window], threshold: float, calibration: Calibration
+) -> tuple[Segment, ...]:
     """Where each face is judged fake: runs of windows at or above the threshold, as their `cells`.
 
     Windows overlap by half, so what is forged for long enough to be found is in two of them; a single
     one in a longer file is left out. The edges are as sure as a window is long.
     """
     segments = []
-    for face in faces_of(windows):
-        scores = [_score_of(window, face.number) for window in windows]
+    for face in faces_of(windows, calibration):
+        said = [_speaking(window, face.number) for window in windows]
         shortest = min(2, face.windows)
-        for first, last in runs(score is not None and score >= threshold for score in scores):
+        for first, last in runs(found is not None and found.score >= threshold for found in said):
             if last - first >= shortest:
                 times = cells(windows)[first:last]
-                mean = float(np.mean(scores[first:last]))
-                segments.append(Segment(round(times[0][0], 3), round(times[-1][1], 3), face.number, mean))
+                score = clip_score([found.raw for found in said[first:last]], calibration)
+                segments.append(Segment(round(times[0][0], 3), round(times[-1][1], 3), face.number, score))
     return tuple(sorted(segments, key=lambda segment: segment.start))
 
 
@@ -91,5 +101,5 @@ def runs(values: Iterable[bool]) -> list[tuple[int, int]]:
     return [(group[0][0], group[-1][0] + 1) for group in groups if group[0][1]]
 
 
-def _score_of(window: Window, number: int) -> float | None:
-    return next((found.score for found in window.faces if found.face == number and found.speaks), None)
+def _speaking(window: Window, number: int) -> FaceScore | None:
+    return next((found for found in window.faces if found.face == number and found.speaks), None)

@@ -13,7 +13,7 @@ from avff_lib.clip import AVFFError
 
 if TYPE_CHECKING:
     from avff_lib.clip import InputSpec
-    from avff_lib.data.loader import Example
+    from avff_lib.data.loader import Example, Skipped
     from avff_lib.data.manifest import Row
     from avff_lib.data.shards import StoredExample
 
@@ -56,7 +56,7 @@ def examples_of(
     if few:
         rows = [row for label in (0, 1) for row in [row for row in rows if row.label == label][:2]]
     examples, skipped = load_examples(rows, spec)
-    return examples, [(str(entry.row.path), entry.reason) for entry in skipped]
+    return examples, by_path(skipped)
 
 
 def stored_examples(data: Path, spec: InputSpec) -> list[StoredExample]:
@@ -66,10 +66,23 @@ def stored_examples(data: Path, spec: InputSpec) -> list[StoredExample]:
     return read_shards(data, spec) if (data / INDEX_NAME).exists() else []
 
 
+def by_path(skipped: Sequence[Skipped]) -> list[tuple[str, str]]:
+    """Path and reason of each clip that was left out."""
+    return [(str(entry.row.path), entry.reason) for entry in skipped]
+
+
 def print_skipped(skipped: Sequence[tuple[str, str]]) -> None:
     """One line for each clip that was left out, path and reason, on stderr."""
     for path, reason in skipped:
         print(f"skipped {path}: {reason}", file=sys.stderr)
+
+
+def make_folder(out: Path) -> None:
+    """Make a folder to write in, if there is none; called before hours of work, not after them."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise AVFFError(f"{out} cannot be used ({error.strerror}); name a folder to write in") from None
 
 
 def write_json(value: Any, path: Path) -> None:

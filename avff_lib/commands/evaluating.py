@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from tyro.conf import arg
 
 from avff_lib.clip import AVFFError
-from avff_lib.commands.common import examples_of, print_skipped
+from avff_lib.commands.common import by_path, examples_of, make_folder, print_skipped, write_json
 
 
 def evaluate(
@@ -34,6 +34,8 @@ def evaluate(
     from avff_lib.evaluation.output import show, write_folder
     from avff_lib.predict import load_detector
 
+    if out is not None:
+        make_folder(out)
     model = load_detector(checkpoint)
     examples, skipped = examples_of(data, model.spec, lambda row: split in ("all", row.split))
     if not examples:
@@ -42,11 +44,12 @@ def evaluate(
             + (f"the first one: {skipped[0][1]}" if skipped else "name another split")
         )
     scored, unreadable = evaluation.score_readable(model, examples)
-    skipped = skipped + [(str(entry.row.path), entry.reason) for entry in unreadable]
+    skipped = skipped + by_path(unreadable)
     metrics = evaluation.evaluate(model, scored)
     metrics["skipped"] = [{"path": path, "reason": reason} for path, reason in skipped]
     if out is not None:
         write_folder(model, scored, metrics, data, out)
+        write_json(metrics, out / "metrics.json")
     print_skipped(skipped)
     if json_:
         print(json.dumps(metrics, indent=2))

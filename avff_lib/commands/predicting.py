@@ -16,11 +16,12 @@ from tqdm import tqdm
 from tyro.conf import Positional, arg
 
 from avff_lib.atomic import atomic_write
-from avff_lib.clip import AVFFError, Report
+from avff_lib.clip import AVFFError
 
 if TYPE_CHECKING:
     from avff_lib.models import Detector
     from avff_lib.predict import Examination
+    from avff_lib.verdict import Report
 
 # What is looked for in folders; a file that is named is judged whatever its name.
 SUFFIXES = {
@@ -28,7 +29,7 @@ SUFFIXES = {
     *(".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
 }
 COLUMNS = (
-    *("path", "label", "prediction", "threshold", "face", "faces", "windows", "judged"),
+    *("path", "label", "unsure", "prediction", "threshold", "face", "faces", "windows", "judged"),
     *("segments", "gaps", "warnings", "family", "trained_on", "error"),
 )
 
@@ -141,9 +142,10 @@ def _print_report(report: Report) -> None:
     if report.error:
         print(report.error, file=sys.stderr)  # it names the file
         return
+    label = f"{report.label}, but unsure" if report.unsure else report.label
     judged = sum(window.score is not None for window in report.windows)
     print(
-        f"{report.path}: {report.label} (probability of fake {report.prediction:.2f}, threshold "
+        f"{report.path}: {label} (probability of fake {report.prediction:.2f}, threshold "
         f"{report.threshold:.2f}, {judged} of {len(report.windows)} windows judged)"
     )
     several = len(report.faces) > 1
@@ -166,7 +168,14 @@ def _table(reports: Sequence[Report]) -> str:
     for report in reports:
         writer.writerow(
             [
-                *(report.path, report.label, report.prediction, report.threshold, report.face),
+                *(
+                    report.path,
+                    report.label,
+                    None if report.error else int(report.unsure),
+                    report.prediction,
+                    report.threshold,
+                ),
+                report.face,
                 *(len(report.faces), len(report.windows), round(report.judged, 4)),
                 ";".join(f"{part.start}-{part.end}" for part in report.segments),
                 ";".join(f"{gap.missing} {gap.start}-{gap.end}" for gap in report.gaps),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from avff_lib.commands.common import print_skipped, rows_of, write_json
+from avff_lib.commands.common import by_path, make_folder, print_skipped, rows_of, write_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -35,16 +35,17 @@ def robustness(
     from avff_lib.evaluation.robustness import balanced_subset, score_perturbed, summarise_scores
     from avff_lib.predict import load_detector
 
+    make_folder(out)
     rows = rows_of(data, None if split == "all" else split)
     if clips is not None:
         rows = balanced_subset(rows, clips)
     model = load_detector(checkpoint)
     names = perturbations or tuple(PERTURBATIONS)
     scores, skipped = score_perturbed(model, rows, names, out)
-    print_skipped(skipped)
+    print_skipped(by_path(skipped))
     summary = summarise_scores(rows, scores, names)
     summary["trained_on"] = model.config.trained_on
-    summary["skipped"] = [{"path": str(entry.row.path), "reason": entry.reason} for entry in skipped]
+    summary["skipped"] = [{"path": path, "reason": reason} for path, reason in by_path(skipped)]
     write_json(summary, out / "robustness.json")
     _draw(summary, out / "robustness.png")
     Console().print(_table(summary))

@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
-from avff_lib.clip import AVFFError, Calibration
+from avff_lib.clip import AVFFError
 from avff_lib.data.loader import Example, Skipped, window_label, windows_over
 from avff_lib.data.manifest import Row
 from avff_lib.evaluation.calibration import (
@@ -23,8 +22,11 @@ from avff_lib.evaluation.calibration import (
 )
 from avff_lib.evaluation.metrics import best_threshold
 from avff_lib.evaluation.summary import count, measure, summarise
+from avff_lib.examine import HOP
+from avff_lib.judge import judge_windows
 from avff_lib.models import Detector
-from avff_lib.predict import HOP, clip_score, judge_windows
+from avff_lib.timeline import clip_score
+from avff_lib.verdict import Calibration
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,15 +35,13 @@ class Scored:
 
     Attributes:
         row: of the manifest.
-        score: probability of fake, by `avff_lib.predict.clip_score`: calibrated if the detector is.
-        starts: ``(K,)`` of its windows, in seconds.
-        windows: ``(K,)`` probability of fake of each, on the scale of ``score``.
+        score: probability of fake, by `avff_lib.timeline.clip_score`: calibrated if the detector is.
+        windows: ``(K,)`` probability of fake of each window, calibrated likewise.
         window_labels: ``(K,)``, 1 where a window is forged for a quarter of its length or more.
     """
 
     row: Row
     score: float
-    starts: np.ndarray
     windows: np.ndarray
     window_labels: np.ndarray
 
@@ -52,18 +52,17 @@ def score_example(model: Detector, example: Example) -> Scored:
     Raises:
         AVFFError: it cannot be read, or the model's answer is no number.
     """
-    clip, duration = example.clip, model.spec.duration
-    parts = windows_over(clip, duration, HOP)
-    probability = judge_windows(model, parts).probability
-    if not probability.isfinite().all():
+    duration, calibration = model.spec.duration, model.config.calibration
+    parts = windows_over(example.clip, duration, HOP)
+    raw = judge_windows(model, parts).probability.numpy()
+    if not np.isfinite(raw).all():
         raise AVFFError(
             f"the model's answer for {example.row.path} is no number; look for such values in its sound, or "
             "in the model's weights"
         )
-    starts = [part.start for part in parts]
-    labels = [window_label(example.row, start, duration) for start in starts]
-    windows, score = model.calibrated(probability).numpy(), clip_score(model, probability)
-    return Scored(example.row, score, np.array(starts), windows, np.array(labels))
+    labels = [window_label(example.row, part.start, duration) for part in parts]
+    score, windows = clip_score(raw, calibration), calibration.apply(raw)
+    return Scored(example.row, score, windows, np.array(labels))
 
 
 def score_examples(model: Detector, examples: Sequence[Example]) -> np.ndarray:
@@ -163,8 +162,7 @@ def calibrate(model: Detector, validation: Sequence[Example], false_alarm_rate: 
         return
     raw = score_examples(model, validation)
     temperature, bias = fit_temperature(labels, raw)
-    model.config = replace(model.config, calibration=Calibration(temperature, bias))
-    scores = model.calibrated(torch.from_numpy(raw)).numpy()
+    scores = Calibration(temperature, bias).apply(raw)
     genuine, fakes = scores[labels == 0], scores[labels == 1]
     if false_alarm_rate is None:
         threshold = best_threshold(labels, scores)

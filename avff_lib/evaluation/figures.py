@@ -34,9 +34,8 @@ def plot_roc(
     false_alarms, hits, _ = roc_curve(labels, scores, drop_intermediate=False)
     ax.plot([0, 1], [0, 1], color=NEUTRAL, linestyle=":", linewidth=1, label="chance")
     auc = roc_auc_score(labels, scores)
-    ax.plot(
-        false_alarms, hits, color=FAKE, label=f"detector, AUC {auc:.3f}"
-    )  # straight over ties, as the AUC
+    # Straight over ties, as the AUC is.
+    ax.plot(false_alarms, hits, color=FAKE, label=f"detector, AUC {auc:.3f}")
     if threshold is not None:
         x, y = _error_rates(labels, scores, threshold)
         ax.plot(x, 1 - y, "o", color="black", fillstyle="none", label=f"threshold {threshold:.2f}")

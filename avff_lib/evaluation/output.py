@@ -1,9 +1,9 @@
-"""What an evaluation prints, and what it writes: metrics, tables, scores and figures."""
+"""What an evaluation prints, and what it writes: tables and figures."""
 
 from __future__ import annotations
 
 import csv
-import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ from rich.table import Table
 from rich.text import Text
 
 from avff_lib.atomic import atomic_write
-from avff_lib.clip import AVFFError
 from avff_lib.evaluation import figures
 from avff_lib.evaluation.evaluate import Scored
 from avff_lib.evaluation.metrics import METRICS
@@ -91,33 +90,9 @@ def sentences(metrics: dict[str, Any], model: Detector) -> list[str]:
 def write_folder(
     model: Detector, scored: Sequence[Scored], metrics: dict[str, Any], data: Path, out: Path
 ) -> None:
-    """Everything that is known, in files; each appears whole or not at all."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise AVFFError(f"{out} cannot be used ({error.strerror}); name a folder to write in") from None
-    with atomic_write(out / "metrics.json") as partial:
-        partial.write_text(json.dumps(metrics, indent=2) + "\n")
+    """Write table.csv, scores.csv and the figures to a folder; each appears whole or not at all."""
     _write_csv(out / "table.csv", [_record(by, name, block) for by, name, block in blocks(metrics)])
-    root, threshold = data.resolve(), model.config.threshold
-    _write_csv(
-        out / "scores.csv",
-        [
-            {
-                "path": path.relative_to(root).as_posix() if (path := entry.row.path).is_absolute() else path,
-                "label": entry.row.label,
-                "category": entry.row.category,
-                "method": entry.row.method,
-                "source": entry.row.source,
-                "group": entry.row.group,
-                "score": entry.score,
-                "verdict": "fake" if entry.score >= threshold else "real",
-                "unsure": int(model.config.calibration.is_unsure(entry.score)),
-                "windows": len(entry.windows),
-            }
-            for entry in scored
-        ],
-    )
+    _write_csv(out / "scores.csv", [_verdict(model, entry, data) for entry in scored])
     if "auc" in metrics:
         _write_figures(model, scored, out)
 
@@ -139,6 +114,23 @@ def _write_figures(model: Detector, scored: Sequence[Scored], out: Path) -> None
         with atomic_write(out / f"{name}.png") as partial:
             figure.savefig(partial, format="png", dpi=150)
         plt.close(figure)
+
+
+def _verdict(model: Detector, entry: Scored, data: Path) -> dict[str, Any]:
+    """A row of scores.csv; its path is from the dataset's folder."""
+    row, config = entry.row, model.config
+    return {
+        "path": Path(os.path.relpath(row.path, data)).as_posix() if row.path.is_absolute() else row.path,
+        "label": row.label,
+        "category": row.category,
+        "method": row.method,
+        "source": row.source,
+        "group": row.group,
+        "score": entry.score,
+        "verdict": "fake" if entry.score >= config.threshold else "real",
+        "unsure": int(config.calibration.is_unsure(entry.score)),
+        "windows": len(entry.windows),
+    }
 
 
 def _record(by: str, name: str, block: dict[str, Any]) -> dict[str, Any]:

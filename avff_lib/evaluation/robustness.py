@@ -23,9 +23,12 @@ from avff_lib.data.loader import Skipped, read_speaker, windows_over
 from avff_lib.data.manifest import Row
 from avff_lib.evaluation.metrics import binary_metrics, bootstrap_auc
 from avff_lib.evaluation.perturb import PERTURBATIONS
+from avff_lib.examine import HOP
+from avff_lib.judge import judge_windows
 from avff_lib.media.faces import crop_face
 from avff_lib.models import Detector
-from avff_lib.predict import HOP, clip_score, judge_windows
+from avff_lib.timeline import clip_score
+from avff_lib.verdict import Calibration
 
 STATE_NAME = "scores.json"
 UNTOUCHED = "untouched"
@@ -162,7 +165,9 @@ def _score_clip(model: Detector, row: Row, names: Sequence[str], seed: int) -> d
 
     def score(cropped: Clip) -> float:
         windows = windows_over(cropped, model.spec.duration, HOP)
-        return clip_score(judge_windows(model, windows).probability)
+        # Uncalibrated, as scores are kept that a later calibration must not mix with others; an AUC needs
+        # their order only.
+        return clip_score(judge_windows(model, windows).probability.numpy(), Calibration())
 
     found = {}
     for name in names:

@@ -109,10 +109,9 @@ def confusion(labels: np.ndarray, scores: np.ndarray, threshold: float) -> dict[
 def _notes(summary: dict) -> list[str]:
     """What a reader must know who sees the numbers alone, a sentence each."""
     counts, notes = summary["counts"], []
-    missing = [kind for kind, what in (("genuine", "genuine"), ("fake", "forged")) if not counts[kind]]
-    if missing:
-        kind = {"genuine": "genuine", "fake": "forged"}[missing[0]]
-        return [f"None of the {counts['clips']} clips is {kind}, so no metric that compares is defined."]
+    for kind, word in (("genuine", "genuine"), ("fake", "forged")):
+        if not counts[kind]:
+            return [f"None of the {counts['clips']} clips is {word}, so no metric that compares is defined."]
     if counts["genuine"] < RESOLVED:
         notes.append(
             f"A false positive rate of 1 % needs {RESOLVED} genuine clips to be seen; with "

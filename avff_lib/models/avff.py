@@ -9,11 +9,12 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from avff_lib.clip import AVFFError, Calibration, Features, InputSpec, ModelInputs
+from avff_lib.clip import AVFFError, Features, InputSpec, ModelInputs
 from avff_lib.models import encoders
 from avff_lib.models.base import Detector
 from avff_lib.nn.cross_modal import CrossModalFusion, agreement
 from avff_lib.nn.sequences import to_steps
+from avff_lib.verdict import Calibration
 
 TINY_AUDIO = {
     "hidden_size": 128,
@@ -54,7 +55,7 @@ class AVFFConfig:
             documented system does.
         duration, frame_count, image_size, mean, std, sample_rate: see `avff_lib.clip.InputSpec`.
         threshold: probability from which a clip is called fake, chosen on validation data.
-        calibration: see `avff_lib.clip.Calibration`; likewise.
+        calibration: see `avff_lib.verdict.Calibration`; likewise.
         trained_on: one sentence for the reader of a verdict.
     """
 

@@ -15,7 +15,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from avff_lib.clip import AVFFError, Calibration, Features, InputSpec, MelSpec, ModelInputs
+from avff_lib.clip import AVFFError, Features, InputSpec, MelSpec, ModelInputs
 from avff_lib.models import published
 from avff_lib.models.base import Detector
 from avff_lib.nn.blocks import init_weights
@@ -32,6 +32,7 @@ from avff_lib.nn.patches import (
 )
 from avff_lib.nn.sequences import Centre, to_steps
 from avff_lib.nn.translation import SliceTranslator
+from avff_lib.verdict import Calibration
 
 TINY = {
     "dim": 144,
@@ -95,7 +96,7 @@ class AVFFMAEConfig:
         gradient_penalty: weight of it in the critic's loss; 0 in MARLIN's released recipe.
         dropout: before the classifier.
         threshold: probability from which a clip is called fake, chosen on validation data.
-        calibration: see `avff_lib.clip.Calibration`; likewise.
+        calibration: see `avff_lib.verdict.Calibration`; likewise.
         trained_on: one sentence for the reader of a verdict.
     """
 

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from avff_lib.atomic import atomic_write
-from avff_lib.clip import AVFFError, Calibration, Features, InputSpec, ModelInputs
+from avff_lib.clip import AVFFError, Features, InputSpec, ModelInputs
 from avff_lib.nn.blocks import Block
 from avff_lib.nn.cross_modal import agreement
 from avff_lib.nn.detail import DetailPath
+from avff_lib.verdict import Calibration
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
@@ -31,7 +32,7 @@ class Detector(nn.Module, ABC):
     A subclass names its config dataclass in ``config_class`` and implements `encode`, `spectrogram`,
     `fuse`, `head`. The config holds everything that is needed to rebuild the model without a hub, and also
     ``threshold`` (probability from which a clip is called fake), ``calibration`` (see
-    `avff_lib.clip.Calibration`) and ``trained_on`` (one sentence).
+    `avff_lib.verdict.Calibration`) and ``trained_on`` (one sentence).
     Its ``detail`` is 0, or the length of what a path for fine detail says of each stream.
     There are two presets: `tiny`, made from the fields in ``tiny_config``, and ``base()``, of the
     documented size with pretrained encoders.
@@ -93,18 +94,8 @@ class Detector(nn.Module, ABC):
         """Fused sequence -> logits ``(B,)``."""
 
     def forward(self, inputs: ModelInputs) -> Tensor:
-        """Prepared batch -> logits ``(B,)``; the probability of fake is their sigmoid, `calibrated`."""
+        """Prepared batch -> logits ``(B,)``; the probability of fake, uncalibrated, is their sigmoid."""
         return self.head(self.fuse(self.features(inputs)))
-
-    def calibrated(self, probability: Tensor) -> Tensor:
-        """Probabilities as the sigmoid gives them -> those that are reported, by the config's calibration.
-
-        This is the only place where that is done. The order of scores stays as it is.
-        """
-        calibration = self.config.calibration
-        if (calibration.temperature, calibration.bias) == (1.0, 0.0):
-            return probability  # to the bit
-        return torch.sigmoid(torch.logit(probability) / calibration.temperature + calibration.bias)
 
     def set_checkpointing(self, on: bool) -> None:
         """Whether training computes the blocks of a transformer twice rather than remember them.

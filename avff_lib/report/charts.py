@@ -14,10 +14,11 @@ import matplotlib
 import numpy as np
 import torch
 
-from avff_lib.clip import FaceScore, MelSpec, Window
+from avff_lib.clip import MelSpec
 from avff_lib.plots import hz_to_mel
 from avff_lib.preprocess.audio import log_mel
 from avff_lib.timeline import cells
+from avff_lib.verdict import FaceScore, Window
 
 COLUMNS = 600  # most points of a line; a screen shows no more
 TICKS = (0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200)  # seconds

@@ -17,7 +17,7 @@ TELLING = 0.2  # least difference of two windows' scores for their comparison to
 
 @dataclass(frozen=True)
 class Swap:
-    """A part of the most suspicious window exchanged for that of the calm one, and the score it has then."""
+    """A part of the most suspicious window exchanged for that of the calm one, and its score then, calibrated."""
 
     part: str
     score: float
@@ -71,6 +71,5 @@ def _swaps(model: Detector, suspect: Features, calm: Features) -> tuple[Swap, ..
         (heard, seen), (calm_heard, calm_seen) = (f.detail.chunk(2, dim=-1) for f in (suspect, calm))
         mixed["fine detail of the sound"] = replace(suspect, detail=torch.cat([calm_heard, seen], dim=-1))
         mixed["fine detail of the picture"] = replace(suspect, detail=torch.cat([heard, calm_seen], dim=-1))
-    return tuple(
-        Swap(part, judge_features(model, features).probability.item()) for part, features in mixed.items()
-    )
+    raw = {part: judge_features(model, features).probability.item() for part, features in mixed.items()}
+    return tuple(Swap(part, float(model.config.calibration.apply(value))) for part, value in raw.items())

@@ -10,12 +10,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from avff_lib import __version__
-from avff_lib.clip import Report
 from avff_lib.examine import Exhibits
 from avff_lib.models import Detector
 from avff_lib.predict import Examination
 from avff_lib.report import charts
 from avff_lib.report.evidence import weigh
+from avff_lib.verdict import Report
 
 FACES = 4  # lines in one timeline, the decisive face first; more could not be told apart
 AGREEMENT_LOW = -0.25  # at the lower edge of the lane for agreement, which is rarely below
