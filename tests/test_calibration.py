@@ -10,7 +10,7 @@ from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 from torchmetrics.functional.classification import binary_calibration_error
 
-from avff_lib.clip import AVFFError, Calibration, Clip
+from avff_lib.clip import AVFFError, Clip
 from avff_lib.data.loader import Example
 from avff_lib.data.manifest import Row
 from avff_lib.evaluation import evaluate as evaluation
@@ -25,6 +25,8 @@ from avff_lib.evaluation.calibration import (
 )
 from avff_lib.models import AVFF
 from avff_lib.models.base import CONFIG_NAME
+from avff_lib.timeline import clip_score
+from avff_lib.verdict import Calibration
 
 
 def calibrated_scores(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -158,13 +160,14 @@ def test_outside_of_the_unsure_range_either_error_is_rare():
     assert unsure_range(np.array([0, 1]), np.array([0.1, 0.9]), 0.5) == (0.0, 1.0)
 
 
-def test_without_a_calibration_scores_stay_and_with_one_their_order_does(mini):
-    logits = torch.linspace(-12, 12, 101)
-    scores = torch.sigmoid(logits)
-    assert torch.equal(mini.calibrated(scores), scores)
-    mini.config = replace(mini.config, calibration=Calibration(temperature=2.0, bias=1.0))
-    assert torch.allclose(mini.calibrated(scores), torch.sigmoid(logits / 2 + 1), atol=1e-6)
-    assert (mini.calibrated(scores).diff() >= 0).all()
+def test_without_a_calibration_scores_stay_and_with_one_their_order_does():
+    logits = np.linspace(-12, 12, 101)
+    raw, calibration = expit(logits), Calibration(temperature=2.0, bias=1.0)
+    assert np.array_equal(Calibration().apply(raw), raw)
+    assert calibration.apply(raw) == pytest.approx(expit(logits / 2 + 1))
+    assert (np.diff(calibration.apply(raw)) > 0).all()
+    assert calibration.apply(np.float32([0, 1])).tolist() == [0, 1]
+    assert clip_score([0.2, 0.6], calibration) == pytest.approx(calibration.apply(0.4))
 
 
 def test_a_calibration_is_saved_and_older_checkpoints_have_none(mini, tmp_path):
@@ -205,14 +208,12 @@ def scripted(monkeypatch, mini):
     def script(labels, logits):
         examples = examples_like(labels)
         said = {
-            id(example.row): torch.sigmoid(torch.tensor([value]))
-            for example, value in zip(examples, logits, strict=True)
+            id(example.row): expit(np.array([value])) for example, value in zip(examples, logits, strict=True)
         }
 
         def score(model, example):
-            windows = model.calibrated(said[id(example.row)])
-            label = np.array([example.row.label])
-            return evaluation.Scored(example.row, float(windows), np.zeros(1), windows.numpy(), label)
+            windows = model.config.calibration.apply(said[id(example.row)])
+            return evaluation.Scored(example.row, float(windows[0]), windows, np.array([example.row.label]))
 
         monkeypatch.setattr(evaluation, "score_example", score)
         return mini, examples

@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from avff_lib import cli, predict
-from avff_lib.clip import Calibration, Clip, MediaError
+from avff_lib.clip import Clip, MediaError
 from avff_lib.data.manifest import Row, read_manifest, write_manifest
 from avff_lib.media.decode import read_clip
 from avff_lib.media.encode import write_clip
 from avff_lib.models import AVFF, AVFFMAE, Detector
 from avff_lib.training.recipes import settings_of
+from avff_lib.verdict import Calibration
 
 SMALL_RUN = ["--steps", "2", "--batch-size", "4"]
 
@@ -198,16 +199,13 @@ def test_predict_gives_one_object_a_file_and_status_2_if_any_failed(corpus, trai
         (0.0, 1.0), (0.5, 1.5), (1.0, 2.0), (1.5, 2.5), (2.0, 3.0), (2.2, 3.2)
     ]  # fmt: skip
     model = AVFF.from_pretrained(trained)
+    calibration = model.config.calibration
+    assert calibration.clips == first["calibration"]["clips"] == 4
     model.config = replace(model.config, calibration=Calibration())
-    raw = predict.predict_file(good, model)
-    scores = torch.tensor([window.score for window in raw.windows])
-    assert raw.prediction == pytest.approx(float(scores.mean()), abs=1e-6)
-    model = AVFF.from_pretrained(trained)
-    assert model.config.calibration.clips == 4
-    assert first["prediction"] == pytest.approx(float(model.calibrated(scores.mean())), abs=1e-6)
-    assert [w["score"] for w in first["windows"]] == pytest.approx(
-        model.calibrated(scores).tolist(), abs=1e-6
-    )
+    raw = [window.score for window in predict.predict_file(good, model).windows]
+    assert [w["faces"][0]["raw"] for w in first["windows"]] == pytest.approx(raw, abs=1e-6)
+    assert [w["score"] for w in first["windows"]] == pytest.approx(calibration.apply(raw).tolist(), abs=1e-6)
+    assert first["prediction"] == pytest.approx(float(calibration.apply(np.mean(raw))), abs=1e-6)
     assert first["unsure"]  # four clips are no ground for a verdict
     assert first["model"] == {"family": "AVFF", "trained_on": "two steps"}
     assert second["prediction"] is None

@@ -14,13 +14,15 @@ import numpy as np
 import pytest
 
 from avff_lib import predict, synth
-from avff_lib.clip import Clip, Face, FaceScore, Report, Window
+from avff_lib.clip import Clip
 from avff_lib.media.cast import Cast, find_cuts
 from avff_lib.media.encode import write_clip
 from avff_lib.models import AVFF, AVFFMAE
 from avff_lib.synth.recording import DURATION
 from avff_lib.timeline import cells, decisive, faces_of, forged_segments, gaps_in, runs
+from avff_lib.verdict import Calibration, Face, FaceScore, Report, Window
 
+AS_IT_IS = Calibration()
 FORGED = (1.0, 2.2)  # seconds; the part of the partly forged clip
 
 
@@ -71,7 +73,7 @@ def still(clip: Clip) -> np.ndarray:
 
 
 def window(start: float, *scores: float | None, speaks: bool = True) -> Window:
-    faces = [FaceScore(n, s, 0.0, speaks, (0, 0, 1, 1)) for n, s in enumerate(scores, 1) if s is not None]
+    faces = [FaceScore(n, s, s, 0.0, speaks, (0, 0, 1, 1)) for n, s in enumerate(scores, 1) if s is not None]
     best = max((face.score for face in faces if face.speaks), default=None)
     return Window(start, start + 1, best, None if faces else "face", tuple(faces))
 
@@ -99,12 +101,14 @@ def test_gaps_shorter_than_half_a_second_are_not_stated():
 def test_a_forged_segment_is_a_run_of_windows_of_one_face():
     scores = [(0.1, 0.9), (0.8, 0.9), (0.9, None), (0.1, 0.1), (0.9, 0.1), (0.1, 0.1)]
     windows = [window(0.5 * k, *pair) for k, pair in enumerate(scores)]
-    first, second = forged_segments(windows, 0.5)
+    first, second = forged_segments(windows, 0.5, AS_IT_IS)
     assert (first.face, first.start, first.end) == (2, 0.0, 1.25)
     assert (second.face, second.start, second.end) == (1, 0.75, 1.75)  # and not the single window at 2.0
     assert second.score == pytest.approx(0.85)
-    assert forged_segments([window(0.0, 0.7)], 0.5)[0].end == 1.0  # a file of one window has no neighbours
-    assert forged_segments([window(0.5 * k, 0.9, speaks=False) for k in range(4)], 0.5) == ()
+    alone = [window(0.0, 0.7)]  # has no neighbours
+    assert forged_segments(alone, 0.5, AS_IT_IS)[0].end == 1.0
+    listening = [window(0.5 * k, 0.9, speaks=False) for k in range(4)]
+    assert forged_segments(listening, 0.5, AS_IT_IS) == ()
 
 
 def test_the_most_suspicious_face_that_speaks_decides():
@@ -112,12 +116,23 @@ def test_the_most_suspicious_face_that_speaks_decides():
         return Face(number, 0.0, 1.0, windows, score)
 
     assert decisive([face(1, 9, 0.2), face(2, 9, 0.6), face(3, 0, None)]).number == 2
-    assert (
-        decisive([face(1, 9, 0.2), face(2, 2, 0.6)]).number == 1
-    )  # two windows are too few to outweigh nine
-    assert decisive([face(1, 1, 0.2), face(2, 2, 0.6)]).number == 2  # but if nobody has more they count
+    # Two windows are too few to outweigh nine, but if nobody has more they count.
+    assert decisive([face(1, 9, 0.2), face(2, 2, 0.6)]).number == 1
+    assert decisive([face(1, 1, 0.2), face(2, 2, 0.6)]).number == 2
     windows = [window(0.0, 0.2, 0.9, speaks=False), window(0.5, 0.4)]
-    assert faces_of(windows) == (Face(1, 0.0, 1.5, 1, 0.4), Face(2, 0.0, 1.0, 0, None))
+    assert faces_of(windows, AS_IT_IS) == (Face(1, 0.0, 1.5, 1, 0.4), Face(2, 0.0, 1.0, 0, None))
+
+
+def test_what_rests_on_several_windows_is_calibrated_after_their_mean():
+    calibration = Calibration(temperature=2.0, bias=-0.5)
+    windows = [
+        Window(k / 2, k / 2 + 1, None, None, (FaceScore(1, score, raw, 0.0, True, (0, 0, 1, 1)),))
+        for k, raw in enumerate((0.9, 0.99, 0.2))
+        for score in (float(calibration.apply(raw)),)
+    ]
+    (face,), (part,) = faces_of(windows, calibration), forged_segments(windows, 0.6, calibration)
+    assert face.score == pytest.approx(float(calibration.apply((0.9 + 0.99 + 0.2) / 3)))
+    assert part.score == pytest.approx(float(calibration.apply((0.9 + 0.99) / 2)))
 
 
 # -- faces of a file --
@@ -199,7 +214,7 @@ def test_parts_without_face_or_sound_are_stated(clips, judge):
 def test_a_report_is_plain_json(clips, judge):
     report = judge(beside(clips["other"].frames, clips["real"]))
     found = json.loads(json.dumps(asdict(report)))
-    assert found["windows"][0]["faces"][0].keys() == {"face", "score", "agreement", "speaks", "box"}
+    assert found["windows"][0]["faces"][0].keys() == {"face", "score", "raw", "agreement", "speaks", "box"}
     assert found["segments"] == [asdict(part) for part in report.segments]
 
 

@@ -6,6 +6,7 @@ import csv
 import json
 import re
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from avff_lib.report import Page
 from avff_lib.report.charts import Clock, chance, clock_time, face_line, waveform_outline
 from avff_lib.report.evidence import weigh
 from avff_lib.synth.recording import DURATION
+from avff_lib.verdict import Calibration, FaceScore, Report, Window
 
 HOSTILE = "<script>alert('x')</script> & \"y\".mp4"  # a name that a file can have
 
@@ -124,9 +126,7 @@ def test_what_was_judged_before_an_interruption_is_not_lost(folder, monkeypatch)
         if seen:
             raise KeyboardInterrupt
         seen.append(path)
-        return predict.Examination(
-            predict.Report(str(path), model={"family": "AVFF", "trained_on": "x"}, error="e")
-        )
+        return predict.Examination(Report(str(path), model={"family": "AVFF", "trained_on": "x"}, error="e"))
 
     monkeypatch.setattr(predict, "examine_file", interrupted)
     table = folder / "half.csv"
@@ -175,7 +175,7 @@ def test_the_page_can_be_read_without_eyes(soup):
         assert len(label) > 20
     levels = [int(heading.name[1]) for heading in soup.find_all(re.compile("^h[1-6]$"))]
     assert levels[0] == 1
-    assert all(after - before <= 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after - before <= 1 for before, after in pairwise(levels))
     assert len({tag["id"] for tag in soup.find_all(id=True)}) == len(soup.find_all(id=True))
 
 
@@ -213,8 +213,12 @@ def test_the_page_fits_a_telephone(folder, written):
 # -- evidence and lines --
 
 
-def test_swapping_everything_would_give_the_calm_score(model, folder):
-    examined = predict.examine_file(folder / "videos" / "b.mp4", model)
+@pytest.fixture(scope="module")
+def examined(model, folder) -> predict.Examination:
+    return predict.examine_file(folder / "videos" / "b.mp4", model)
+
+
+def test_swapping_everything_would_give_the_calm_score(model, examined):
     evidence = weigh(model, examined.exhibits)
     assert [swap.part for swap in evidence.swaps] == [
         "lips and voice", "fine detail of the sound", "fine detail of the picture"
@@ -225,6 +229,21 @@ def test_swapping_everything_would_give_the_calm_score(model, folder):
     # It was forged by other lips and a vocoder, so the picture's detail is not what gave it away.
     assert min(swap.score for swap in evidence.swaps) < high - 0.1
     assert evidence.swaps[2].score > min(swap.score for swap in evidence.swaps)
+
+
+def test_the_page_says_where_the_detector_is_unsure_and_how_often_it_was_wrong(model, examined):
+    def text(report: Report) -> str:
+        page = Page(model)
+        page.add(replace(examined, report=report))
+        return " ".join(BeautifulSoup(page.html(), "html.parser").get_text().split())
+
+    assert "never calibrated" in text(replace(examined.report, calibration=Calibration()))
+    fitted = Calibration(1.5, 0.2, (0.3, 0.7), 0.05, 0.125, 0.05, clips=120, people=24)
+    said = text(replace(examined.report, unsure=True, calibration=fitted))
+    assert "Verdict: fake, but unsure" in said
+    assert "Between 0.30 and 0.70" in said
+    assert "120 validation videos of 24 people" in said
+    assert "12.5 % of the genuine ones were called fake, and 5.0 % of the forged ones were not" in said
 
 
 def test_a_page_of_a_file_that_was_not_judged(model, tmp_path):
@@ -244,11 +263,9 @@ def test_times_and_probabilities_in_words():
 
 
 def test_long_files_are_drawn_with_few_points():
-    from avff_lib.clip import FaceScore, Window
-
     def window(k):
         score = 0.9 if k == 3001 else 0.1
-        return Window(k / 2, k / 2 + 1, score, None, (FaceScore(1, score, 0.0, True, (0, 0, 1, 1)),))
+        return Window(k / 2, k / 2 + 1, score, None, (FaceScore(1, score, score, 0.0, True, (0, 0, 1, 1)),))
 
     windows = [window(k) for k in range(7200)]
     line = face_line(windows, 1, Clock(0, 3601), lambda said: said.score, 0.0)

@@ -17,7 +17,7 @@ TELLING = 0.2  # least difference of two windows' scores for their comparison to
 
 @dataclass(frozen=True)
 class Swap:
-    """A part of the most suspicious window exchanged for that of the calm one, and its score then, calibrated."""
+    """A part of the most suspicious window taken from the calm one instead, and the score it has then."""
 
     part: str
     score: float
