@@ -10,7 +10,6 @@ from avff_lib import synth
 from avff_lib.clip import AVFFError, Features, InputSpec, MelSpec, ModelInputs
 from avff_lib.data.loader import prepared_windows
 from avff_lib.explain import (
-    agreement_over_time,
     blank,
     deletion_curves,
     integrated_gradients,
@@ -160,7 +159,8 @@ def test_a_shifted_voice_is_where_the_streams_surprise_each_other(fakes):
     for name in ("avff-tiny", "avffmae-tiny"):
         model = load_detector(name)
         pair = prepared_windows([c.window(1.0, model.spec.duration) for c in (genuine, shifted)], model.spec)
-        agreement = agreement_over_time(model, pair).mean(dim=1)
+        with torch.inference_mode():
+            agreement = model.agreement(model.encode(pair)).mean(dim=1)
         assert agreement[0] > agreement[1] + 0.1, name
     result = surprise(model, pair)
     assert result.sound.shape == result.picture_elsewhere.shape == (2, 8)

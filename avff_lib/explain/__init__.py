@@ -1,21 +1,13 @@
 """Why a window got its logit: which parts moved it, and where the streams surprise each other."""
 
-from avff_lib.explain.maps import (
-    Attribution,
-    Deletion,
-    blank,
-    deletion_curves,
-    integrated_gradients,
-    likeness,
-    randomised,
-)
-from avff_lib.explain.surprise import Surprise, agreement_over_time, surprise
+from avff_lib.explain.checks import Deletion, deletion_curves, likeness, randomised
+from avff_lib.explain.maps import Attribution, blank, integrated_gradients
+from avff_lib.explain.surprise import Surprise, surprise
 
 __all__ = [
     "Attribution",
     "Deletion",
     "Surprise",
-    "agreement_over_time",
     "blank",
     "deletion_curves",
     "integrated_gradients",

@@ -10,8 +10,6 @@ from torch import Tensor
 from avff_lib.clip import AVFFError, Features, ModelInputs
 from avff_lib.losses import normalised_patches
 from avff_lib.models import AVFFMAE, Detector
-from avff_lib.nn.cross_modal import agreement
-from avff_lib.nn.sequences import to_steps
 
 ELSEWHERE = (0.25, 0.5, 0.75)  # of the window: how far away the moments lie that a guess is compared with
 
@@ -59,8 +57,8 @@ def surprise(model: Detector, inputs: ModelInputs) -> Surprise:
     """
     if not isinstance(model, AVFFMAE):
         raise AVFFError(
-            f"{type(model).__name__} does not guess one stream from the other; take an AVFFMAE, or ask for "
-            "agreement_over_time"
+            f"{type(model).__name__} does not guess one stream from the other; take an AVFFMAE, or ask "
+            "Detector.agreement"
         )
     features, truth = model.encode(inputs), [normalised_patches(p) for p in model.patches(inputs)]
     audio, visual = features.audio, features.visual
@@ -86,24 +84,3 @@ def _errors(model: AVFFMAE, features: Features, truth: list[Tensor]) -> Tensor:
         for error, guess, real, hidden in zip(errors, guessed, truth, (seen, heard), strict=True):
             error[:, hidden] = (guess - real).square().mean(dim=(2, 3))[:, hidden]
     return errors
-
-
-@torch.inference_mode()
-def agreement_over_time(model: Detector, inputs: ModelInputs) -> Tensor:
-    """Cosine of what changes in picture and in sound, ``(B, T)``: one a frame, or a slice of an `AVFFMAE`.
-
-    1 where both change alike, about 0 where they have nothing to do with each other. It is what the verdict
-    is told (`avff_lib.nn.cross_modal.agreement`), averaged over the channels.
-
-    Args:
-        model: either family.
-        inputs: ``(B, ...)``.
-    """
-    features = model.encode(inputs)
-    if isinstance(model, AVFFMAE):
-        slices = model.config.slices
-        features = Features(
-            model.audio_centre(to_steps(features.audio, slices)),
-            model.visual_centre(to_steps(features.visual, slices)),
-        )
-    return agreement(features).mean(dim=-1)
