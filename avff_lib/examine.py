@@ -120,7 +120,7 @@ class Exhibits:
         done = self.windows[-1].start + HOP / 100 if self.windows else -np.inf
         # The last chunk is moved back to end with the file, so it holds windows that are known.
         new = [w for w in windows_over(chunk, self.spec.duration, HOP) if w.start >= done]
-        usable = [window for window in new if _whole(window, chunk, cuts)]
+        usable = [window for window in new if _obstacle(window, chunk, cuts) is None]
         judged = {}
         for number, track in tracks.items():
             if seen := [window.start for window in usable if _in_sight(window, chunk, track)]:
@@ -129,7 +129,7 @@ class Exhibits:
         for window in new:
             here = {number: said[window.start] for number, said in judged.items() if window.start in said}
             found = self._score(window, chunk, tracks, here, moves)
-            missing = None if found else _missing(window, chunk, cuts)
+            missing = None if found else _obstacle(window, chunk, cuts) or "face"
             score = max((face.score for face in found if face.speaks), default=None)
             self.windows.append(
                 Window(round(window.start, 3), round(window.end, 3), score, missing, tuple(found))
@@ -226,17 +226,13 @@ def _inside(window: Clip, chunk: Clip) -> np.ndarray:
     return inside if len(inside) else chunk.nearest_frames(np.array([window.start]))
 
 
-def _whole(window: Clip, chunk: Clip, cuts: Sequence[int]) -> bool:
-    return _missing(window, chunk, cuts) == "face"
-
-
-def _missing(window: Clip, chunk: Clip, cuts: Sequence[int]) -> Missing:
-    """Why a window cannot be judged; if nothing else is, it is the face."""
+def _obstacle(window: Clip, chunk: Clip, cuts: Sequence[int]) -> Missing | None:
+    """Why a window cannot be judged, whoever is seen in it."""
     if any(window.start < chunk.times[cut] < window.end for cut in cuts):
         return "cut"
     step = round(STEP * window.sample_rate)
     heard = np.abs(window.waveform[: len(window.waveform) // step * step]).reshape(-1, step).max(axis=1)
-    return "sound" if (heard >= SILENCE).mean() < 0.5 else "face"
+    return "sound" if (heard >= SILENCE).mean() < 0.5 else None
 
 
 def _in_sight(window: Clip, chunk: Clip, track: FaceTrack) -> bool:

@@ -11,8 +11,8 @@ LIBRARY = Path(__file__).parents[1] / "avff_lib"
 # A module may import from floors below its own.
 FLOORS = (
     ("clip", "atomic", "ranks"),
-    ("losses", "nn", "media", "data.manifest", "workers", "timeline"),
-    ("preprocess", "models", "synth", "sync"),
+    ("losses", "nn", "media", "data.manifest", "workers", "verdict"),
+    ("preprocess", "models", "synth", "sync", "timeline"),
     ("data", "objectives", "plots", "notebook", "explain"),
     ("training", "judge"),
     ("examine",),
