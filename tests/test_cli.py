@@ -212,7 +212,9 @@ def test_predict_gives_one_object_a_file_and_status_2_if_any_failed(corpus, trai
     assert str(bad) in second["error"]
 
     assert cli.main(["predict", str(good), "--checkpoint", str(trained)]) == 0
-    assert "two steps" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "two steps" in said
+    assert "misses on 4 validation clips of" in said
 
 
 def test_predict_and_evaluate_agree(corpus, trained):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from avff_lib.data.loader import Example, Skipped
     from avff_lib.data.manifest import Row
     from avff_lib.data.shards import StoredExample
+    from avff_lib.verdict import Calibration
 
 
 def rows_of(data: Path, split: str | None = None) -> list[Row]:
@@ -75,6 +76,14 @@ def print_skipped(skipped: Sequence[tuple[str, str]]) -> None:
     """One line for each clip that was left out, path and reason, on stderr."""
     for path, reason in skipped:
         print(f"skipped {path}: {reason}", file=sys.stderr)
+
+
+def error_rates(fitted: Calibration) -> str:
+    """How often verdicts of a calibrated detector were wrong in validation, to stand in a sentence."""
+    return (
+        f"{fitted.false_alarms:.1%} false alarms and {fitted.misses:.1%} misses on {fitted.clips} validation "
+        f"clips of {fitted.people} people"
+    )
 
 
 def make_folder(out: Path) -> None:

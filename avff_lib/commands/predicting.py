@@ -17,6 +17,7 @@ from tyro.conf import Positional, arg
 
 from avff_lib.atomic import atomic_write
 from avff_lib.clip import AVFFError
+from avff_lib.commands.common import error_rates
 
 if TYPE_CHECKING:
     from avff_lib.models import Detector
@@ -75,6 +76,8 @@ def predict(
         print(json.dumps([asdict(report) for report in reports], indent=2))
     else:
         print(f"The model was trained on {model.config.trained_on}.")
+        if model.config.calibration.clips:
+            print(f"Its verdicts had {error_rates(model.config.calibration)}.")
     return 2 if any(report.error for report in reports) else 0
 
 

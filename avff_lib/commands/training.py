@@ -11,7 +11,7 @@ import numpy as np
 from tyro.conf import OmitArgPrefixes
 
 from avff_lib.clip import AVFFError
-from avff_lib.commands.common import examples_of, print_skipped, rows_of, stored_examples
+from avff_lib.commands.common import error_rates, examples_of, print_skipped, rows_of, stored_examples
 from avff_lib.training.recipes import Family, Overrides, settings_of
 from avff_lib.training.recipes import Name as Recipe
 
@@ -171,11 +171,8 @@ def _verdicts_of(model: Detector) -> str:
     found, threshold = model.config.calibration, model.config.threshold
     if not found.clips:
         return f"threshold {threshold:.2f}, not fitted, since the val clips are not of both classes"
-    return (
-        f"threshold {threshold:.2f}, with {found.false_alarms:.1%} false alarms and {found.misses:.1%} "
-        f"misses on the {found.clips} val clips of {found.people} people; unsure from {found.unsure[0]:.2f} "
-        f"to {found.unsure[1]:.2f}"
-    )
+    low, high = found.unsure
+    return f"threshold {threshold:.2f}, with {error_rates(found)}; unsure from {low:.2f} to {high:.2f}"
 
 
 def _batches_of(
