@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from copy import copy
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -22,7 +23,7 @@ from avff_lib.report import Page
 from avff_lib.report.charts import Clock, chance, clock_time, face_line, waveform_outline
 from avff_lib.report.evidence import weigh
 from avff_lib.synth.recording import DURATION
-from avff_lib.verdict import Calibration, FaceScore, Report, Window
+from avff_lib.verdict import Calibration, Face, FaceScore, Report, Window
 
 HOSTILE = "<script>alert('x')</script> & \"y\".mp4"  # a name that a file can have
 
@@ -244,6 +245,18 @@ def test_the_page_says_where_the_detector_is_unsure_and_how_often_it_was_wrong(m
     assert "Between 0.30 and 0.70" in said
     assert "120 validation videos of 24 people" in said
     assert "12.5 % of the genuine ones were called fake, and 5.0 % of the forged ones were not" in said
+
+
+def test_of_many_faces_those_that_speak_most_are_listed(model, examined):
+    exhibits = copy(examined.exhibits)
+    exhibits.portraits = dict.fromkeys(range(1, 21), exhibits.portraits[1])
+    faces = tuple(Face(number, 0.0, 3.2, number, 0.1) for number in range(1, 21))
+    page = Page(model)
+    page.add(predict.Examination(replace(examined.report, faces=faces), exhibits))
+    soup = BeautifulSoup(page.html(), "html.parser")
+    listed = [image["alt"] for image in soup.find_all("img", class_="portrait")]
+    assert listed == [f"Face {number}" for number in (1, *range(10, 21))]  # the first one decides
+    assert "And 8 more" in soup.get_text()
 
 
 def test_a_page_of_a_file_that_was_not_judged(model, tmp_path):

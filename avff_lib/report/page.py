@@ -18,6 +18,7 @@ from avff_lib.report.evidence import weigh
 from avff_lib.verdict import Report
 
 FACES = 4  # lines in one timeline, the decisive face first; more could not be told apart
+ROWS = 12  # of the table of faces; after each cut there are others, so a film has hundreds
 AGREEMENT_LOW = -0.25  # at the lower edge of the lane for agreement, which is rarely below
 
 
@@ -68,6 +69,7 @@ def _drawn(model: Detector, report: Report, exhibits: Exhibits) -> dict[str, Any
     return {
         "clock": clock,
         "shown": shown,
+        "listed": sorted(order[:ROWS], key=lambda face: face.number),
         "score_lines": [
             charts.face_line(report.windows, n, clock, lambda said: said.score, 0.0) for n in shown
         ],
