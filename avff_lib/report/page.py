@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from avff_lib import __version__
 from avff_lib.examine import Exhibits
@@ -27,7 +26,7 @@ class Page:
 
     def __init__(self, model: Detector) -> None:
         self.model = model
-        self._sections: list[Markup] = []
+        self._sections: list[str] = []
         self._rows: list[dict[str, Any]] = []
         # Every value is escaped, since names of files are written by strangers.
         folder = FileSystemLoader(Path(__file__).parent)
@@ -47,7 +46,7 @@ class Page:
         row = {"report": report, "name": name, "error": error, "anchor": f"file-{len(self._rows) + 1}"}
         drawn = {} if examined.exhibits is None else _drawn(self.model, report, examined.exhibits)
         self._rows.append(row)
-        self._sections.append(Markup(self._section.render(row=row, drawn=drawn)))
+        self._sections.append(self._section.render(row=row, drawn=drawn))
 
     def html(self) -> str:
         """The whole page."""
