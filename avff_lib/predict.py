@@ -35,22 +35,26 @@ def load_detector(checkpoint: Path | str = SHIPPED) -> Detector:
     return Detector.from_pretrained(shipped.get(str(checkpoint), checkpoint))
 
 
-def predict_file(path: Path | str, model: Detector, *, progress: Progress | None = None) -> Report:
+def predict_file(path: Path | str, model: Detector) -> Report:
     """Judge a whole file by sliding windows; memory does not grow with its length.
 
     Args:
         path: a video with sound.
         model: in evaluation mode.
-        progress: called with the seconds of video that were judged so far.
 
     Returns:
         A report; for a file that cannot be judged one with ``error`` set. Nothing is raised for bad media.
     """
-    return examine_file(path, model, progress=progress).report
+    return examine_file(path, model).report
 
 
 def examine_file(path: Path | str, model: Detector, *, progress: Progress | None = None) -> Examination:
-    """`predict_file`, and what `avff_lib.report` illustrates it with."""
+    """`predict_file`, and what `avff_lib.report` illustrates it with.
+
+    Args:
+        path, model: as in `predict_file`.
+        progress: called with the seconds of video that were judged so far.
+    """
     about = {"family": type(model).__name__, "trained_on": model.config.trained_on}
     try:
         exhibits = _exhibits(path, model, progress)
