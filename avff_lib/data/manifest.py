@@ -53,19 +53,8 @@ def write_manifest(rows: Iterable[Row], path: Path) -> None:
             segments = ";".join(f"{start:.3f}-{end:.3f}" for start, end in row.fake_segments)
             where = Path(os.path.relpath(row.path, path.parent)).as_posix()
             targets = ";".join(row.targets)
-            table.writerow(
-                [
-                    where,
-                    row.label,
-                    row.category,
-                    row.method,
-                    row.source,
-                    targets,
-                    row.split,
-                    segments,
-                    row.group,
-                ]
-            )
+            what = (row.label, row.category, row.method, row.source, targets, row.split, segments)
+            table.writerow([where, *what, row.group])
 
 
 def read_manifest(path: Path) -> list[Row]:
