@@ -148,8 +148,9 @@ def iter_clips(
             buffer.forget(start)  # not start + hop: the last window may begin right after this one
             start += hop
         if start == first:
-            buffer.check_length(first + (duration if shortest is None else shortest))
-            yield buffer.cut(first, min(duration, buffer.shown_until - first))
+            shortest = duration if shortest is None else shortest
+            buffer.check_length(first + shortest)  # which lets a frame's length pass
+            yield buffer.cut(first, min(duration, max(shortest, buffer.shown_until - first)))
         elif (last := buffer.shown_until - duration) > start - hop + 0.5 / sample_rate:
             yield buffer.cut(last, duration)
 
