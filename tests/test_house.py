@@ -18,6 +18,7 @@ FLOORS = (
     ("examine",),
     ("predict",),
     ("evaluation", "report"),
+    ("demo",),
     ("commands",),
     ("cli",),
 )
