@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from gradio import Blocks
 
 HOST = "127.0.0.1"  # nobody else can connect
-LARGEST = 200  # megabytes of one upload
+LARGEST = 200  # MiB of one upload
 LONGEST = 600  # seconds of video
 WAITING = 8  # videos that may wait while one is judged
-ABANDONED = 7200  # seconds after which an upload that nobody had judged is removed
+ABANDONED = 3600  # seconds after which an upload that nobody had judged is removed
 
 INTRODUCTION = f"""# Is this video forged?
 
@@ -55,6 +55,8 @@ onload="new ResizeObserver(() => this.style.height = this.contentDocument.body.o
 
 STYLE = """
 footer { display: none !important; }
+.html-container { padding: 0 !important; }
+@media (max-width: 600px) { .main { padding: 1rem .5rem !important; } }
 .downloads { display: flex; flex-wrap: wrap; gap: .75rem; margin: 0 0 1rem; }
 .downloads a { padding: .5rem 1rem; border: 1px solid var(--border-color-primary); border-radius: .4rem;
   background: var(--button-secondary-background-fill); color: var(--body-text-color); text-decoration: none; }
@@ -91,13 +93,15 @@ def serve(port: int, checkpoint: str) -> None:
             share=False,
             quiet=True,
             prevent_thread_lock=True,
-            max_file_size=LARGEST * 10**6,
+            max_file_size=LARGEST * 2**20,
             run_history=False,  # would keep answers in the browser
             footer_links=[],
             ssr_mode=False,
             mcp_server=False,
             enable_monitoring=False,
-            theme=gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
+            theme=gradio.themes.Default(
+                primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["monospace"]
+            ).set(button_primary_background_fill="*primary_700"),
             css=STYLE,
         )
         try:
@@ -135,7 +139,7 @@ def build(checkpoint: str) -> Blocks:
 
     with gradio.Blocks(title="AVFF: judge a video", delete_cache=(600, ABANDONED)) as page:
         gradio.Markdown(INTRODUCTION)
-        video = gradio.Video(label="Video", sources=["upload", "webcam"], include_audio=True, height=320)
+        video = gradio.Video(label="Video", sources=["upload", "webcam"], include_audio=True, height=360)
         choice = gradio.Radio(list(dict.fromkeys([checkpoint, *shipped])), value=checkpoint, label="Detector")
         button = gradio.Button("Judge", variant="primary", elem_id="judge")
         report = gradio.HTML(apply_default_css=False, js_on_load=None, min_height=80, elem_id="answer")
