@@ -29,7 +29,7 @@ from avff_lib.report.charts import clock_time
 if TYPE_CHECKING:
     from gradio import Blocks
 
-HOST = "127.0.0.1"  # nobody else can connect
+HOST = "127.0.0.1"
 LARGEST = 200  # MiB of one upload
 LONGEST = 600  # seconds of video
 WAITING = 8  # videos that may wait while one is judged
@@ -79,46 +79,45 @@ def serve(port: int, checkpoint: str) -> None:
         AVFFError: there is no such detector, or the port cannot be used.
     """
     detector(checkpoint)
-    check_port(port)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended in any way, it cleans up
-    with tempfile.TemporaryDirectory(prefix="avff-demo-") as folder:
-        local = dict.fromkeys(("NO_PROXY", "no_proxy"), HOST)
-        os.environ.update(GRADIO_TEMP_DIR=folder, GRADIO_ANALYTICS_ENABLED="False", **local)
-        import gradio
+    with listen(port) as listener, tempfile.TemporaryDirectory(prefix="avff-demo-") as folder:
+        os.environ.update(GRADIO_TEMP_DIR=folder, GRADIO_ANALYTICS_ENABLED="False")
+        # Not Gradio's own launch: it gives up on a busy machine, and asks for a public link instead.
+        import uvicorn
+        from fastapi import FastAPI
+        from gradio import mount_gradio_app, themes
 
-        page = build(checkpoint)
-        page.queue(max_size=WAITING).launch(
-            server_name=HOST,
-            server_port=port,
-            share=False,
-            quiet=True,
-            prevent_thread_lock=True,
+        theme = themes.Default(primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["monospace"])
+        app = mount_gradio_app(
+            FastAPI(openapi_url=None),
+            build(checkpoint).queue(max_size=WAITING),
+            path="/",
             max_file_size=LARGEST * 2**20,
             run_history=False,  # would keep answers in the browser
             footer_links=[],
+            show_error=False,
             ssr_mode=False,
             mcp_server=False,
             enable_monitoring=False,
-            theme=gradio.themes.Default(
-                primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["monospace"]
-            ).set(button_primary_background_fill="*primary_700"),
+            theme=theme.set(button_primary_background_fill="*primary_700"),
             css=STYLE,
         )
-        try:
-            print(f"Open http://{HOST}:{port}/ in a browser on this machine. Ctrl+C ends it.", flush=True)
-            page.server.thread.join()
-        except KeyboardInterrupt:
-            pass
-        finally:
-            page.close(verbose=False)
+        print(f"Open http://{HOST}:{port}/ in a browser on this machine. Ctrl+C ends it.", flush=True)
+        with suppress(KeyboardInterrupt):
+            settings = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
+            uvicorn.Server(settings).run(sockets=[listener])
 
 
-def check_port(port: int) -> None:
-    """Raise an `AVFFError` if nothing can be served at a port of this machine."""
+def listen(port: int) -> socket.socket:
+    """A port that only this machine can connect to.
+
+    Raises:
+        AVFFError: it cannot be used.
+    """
     if not 1 <= port <= 65535:
         raise AVFFError(f"the port is {port}; expected 1 to 65535, as in: avff demo --port 7860")
     try:
-        socket.create_server((HOST, port)).close()
+        return socket.create_server((HOST, port))
     except OSError as error:
         reason = os.strerror(error.errno)
         raise AVFFError(f"port {port} cannot be used ({reason}); name another with --port") from None
@@ -185,6 +184,8 @@ def examine_upload(path: Path, model: Detector, progress: Callable[[float, str],
     """
 
     def check(seconds: float) -> None:
+        if not path.exists():  # the page has been closed down: stop here
+            raise MediaError(f"{path} was removed before it was judged; drop it again")
         if seconds > LONGEST:
             raise MediaError(
                 f"{path} lasts {clock_time(seconds)} or longer; give at most {LONGEST // 60} minutes, or run "

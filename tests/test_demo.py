@@ -161,6 +161,18 @@ def test_an_upload_is_removed_even_if_judging_it_breaks(upload, monkeypatch, tmp
     assert list(tmp_path.iterdir()) == []
 
 
+def test_judging_stops_when_the_upload_is_gone(upload, monkeypatch):
+    def examine(path, model, *, progress):
+        progress(1.0)
+        path.unlink()
+        progress(2.0)
+        pytest.fail("it went on")
+
+    monkeypatch.setattr(demo, "examine_file", examine)
+    said = text_of(demo.answer_upload(str(upload("good")), SHIPPED, lambda *_: None))
+    assert "good.mp4 was removed before it was judged" in said
+
+
 # -- the command --
 
 
