@@ -162,7 +162,7 @@ def answer_upload(path: str | None, checkpoint: str, progress: Callable[[float, 
     """
     if path is None:
         return _alert(
-            "no video was dropped or recorded; choose one, wait until it is shown, then press Judge"
+            "No video was dropped or recorded; choose one, wait until it is shown, then press Judge"
         )
     upload = Path(path)
     try:
