@@ -79,45 +79,47 @@ def serve(port: int, checkpoint: str) -> None:
         AVFFError: there is no such detector, or the port cannot be used.
     """
     detector(checkpoint)
+    check_port(port)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended in any way, it cleans up
-    with listen(port) as listener, tempfile.TemporaryDirectory(prefix="avff-demo-") as folder:
-        os.environ.update(GRADIO_TEMP_DIR=folder, GRADIO_ANALYTICS_ENABLED="False")
-        # Not Gradio's own launch: it gives up on a busy machine, and asks for a public link instead.
-        import uvicorn
-        from fastapi import FastAPI
-        from gradio import mount_gradio_app, themes
+    with tempfile.TemporaryDirectory(prefix="avff-demo-") as folder:
+        local = dict.fromkeys(("NO_PROXY", "no_proxy"), HOST)
+        os.environ.update(GRADIO_TEMP_DIR=folder, GRADIO_ANALYTICS_ENABLED="False", **local)
+        import gradio
 
-        theme = themes.Default(primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["monospace"])
-        app = mount_gradio_app(
-            FastAPI(openapi_url=None),
-            build(checkpoint).queue(max_size=WAITING),
-            path="/",
+        page = build(checkpoint)
+        page.queue(max_size=WAITING).launch(
+            server_name=HOST,
+            server_port=port,
+            share=False,
+            quiet=True,
+            prevent_thread_lock=True,
             max_file_size=LARGEST * 2**20,
             run_history=False,  # would keep answers in the browser
             footer_links=[],
-            show_error=False,
             ssr_mode=False,
             mcp_server=False,
             enable_monitoring=False,
-            theme=theme.set(button_primary_background_fill="*primary_700"),
+            theme=gradio.themes.Default(
+                primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["monospace"]
+            ).set(button_primary_background_fill="*primary_700"),
             css=STYLE,
+            _frontend=False,  # no test request, which a busy machine fails: a public link is then asked for
         )
-        print(f"Open http://{HOST}:{port}/ in a browser on this machine. Ctrl+C ends it.", flush=True)
-        with suppress(KeyboardInterrupt):
-            settings = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
-            uvicorn.Server(settings).run(sockets=[listener])
+        try:
+            print(f"Open http://{HOST}:{port}/ in a browser on this machine. Ctrl+C ends it.", flush=True)
+            page.server.thread.join()
+        except KeyboardInterrupt:
+            pass
+        finally:
+            page.close(verbose=False)
 
 
-def listen(port: int) -> socket.socket:
-    """A port that only this machine can connect to.
-
-    Raises:
-        AVFFError: it cannot be used.
-    """
+def check_port(port: int) -> None:
+    """Raise an `AVFFError` if nothing can be served at a port of this machine."""
     if not 1 <= port <= 65535:
         raise AVFFError(f"the port is {port}; expected 1 to 65535, as in: avff demo --port 7860")
     try:
-        return socket.create_server((HOST, port))
+        socket.create_server((HOST, port)).close()
     except OSError as error:
         reason = os.strerror(error.errno)
         raise AVFFError(f"port {port} cannot be used ({reason}); name another with --port") from None
