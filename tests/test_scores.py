@@ -17,7 +17,7 @@ def test_a_clip_is_measured_against_all_others():
     features = np.array([[0.0, 0.0], [2.0, 4.0], [4.0, 8.0], [30.0, 4.0]])
     found = scores.spread(features)
     np.testing.assert_allclose(found["mean"], [9.0, 4.0])
-    # The last one is 28 from the mean 2 of the others, whose deviation is sqrt(8 / 3); the second feature fits.
+    # The last one is 28 from the mean of the others, whose deviation is sqrt(8 / 3), in one of two features.
     assert found["distances"][3] == pytest.approx(28 / np.sqrt(8 / 3) / np.sqrt(2), abs=1e-5)
     assert max(found["distances"][:3]) < found["distances"][3]
 
