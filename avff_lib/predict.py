@@ -10,11 +10,12 @@ import numpy as np
 from torch import Tensor
 
 from avff_lib.clip import AVFFError, MediaError
+from avff_lib.domain import INSIDE
 from avff_lib.examine import CHUNK_HOPS, HOP, REASONS, Exhibits
 from avff_lib.media.decode import iter_clips
 from avff_lib.models import Detector
 from avff_lib.timeline import decisive, faces_of, forged_segments
-from avff_lib.verdict import Report
+from avff_lib.verdict import Face, Report
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 SHIPPED = "avff-tiny"
@@ -64,6 +65,7 @@ def examine_file(path: Path | str, model: Detector, *, progress: Progress | None
     threshold, calibration = model.config.threshold, model.config.calibration
     faces = faces_of(windows, calibration)
     face = decisive(faces)
+    strangeness = _strangeness(model, exhibits, face)
     report = Report(
         path=str(path),
         prediction=face.score,
@@ -76,8 +78,9 @@ def examine_file(path: Path | str, model: Detector, *, progress: Progress | None
         segments=forged_segments(windows, threshold, calibration),
         gaps=exhibits.gaps,
         windows=windows,
+        strangeness=strangeness,
         judged=float(np.mean([window.missing is None for window in windows])),
-        warnings=tuple(exhibits.warnings),
+        warnings=(*_unlike(strangeness), *exhibits.warnings),
         model=about,
     )
     return Examination(report, exhibits)
@@ -107,6 +110,22 @@ def process_video(path: Path | str, checkpoint: Path | str = SHIPPED) -> dict[st
         "visual_features": visual,
         "fused_features": fused,
     }
+
+
+def _strangeness(model: Detector, exhibits: Exhibits, face: Face) -> dict[str, float]:
+    if model.domain is None:
+        return {}
+    sound, picture, _ = (total / face.windows for total in exhibits.sums[face.number])
+    return model.domain.strangeness(sound.numpy(), picture.numpy())
+
+
+def _unlike(strangeness: dict[str, float]) -> tuple[str, ...]:
+    return tuple(
+        f"the {stream} is unlike that of the clips that the detector was calibrated on: {times:.1f} times as "
+        f"far from them as {INSIDE:.0%} of such clips; the score is no ground for a verdict"
+        for stream, times in strangeness.items()
+        if times > 1
+    )
 
 
 def _exhibits(path: Path | str, model: Detector, progress: Progress | None) -> Exhibits:

@@ -166,6 +166,9 @@ class Report:
         gaps: where there is no face or no sound for half a second or longer.
         windows: all windows, also those that could not be judged.
         judged: share of the windows that were.
+        strangeness: of the decisive face's ``sound`` and ``picture``, how far they lie from those of the
+            calibration as multiples of what is usual there; above 1 the detector has not met their like.
+            Empty if that was never measured. See `avff_lib.domain`.
         warnings: one sentence each.
         model: family and what it was trained on.
         error: one sentence, or None.
@@ -183,6 +186,16 @@ class Report:
     gaps: tuple[Gap, ...] = ()
     windows: tuple[Window, ...] = ()
     judged: float = 0.0
+    strangeness: dict[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     model: dict[str, str] = field(default_factory=dict)
     error: str | None = None
+
+    @property
+    def verdict(self) -> str:
+        """The label and what speaks against relying on it, for people."""
+        doubts = [
+            *(["unsure"] if self.unsure else []),
+            *(["out of its domain"] if any(times > 1 for times in self.strangeness.values()) else []),
+        ]
+        return f"{self.label}, but {' and '.join(doubts)}" if doubts else str(self.label)

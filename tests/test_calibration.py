@@ -213,7 +213,8 @@ def scripted(monkeypatch, mini):
 
         def score(model, example):
             windows = model.config.calibration.apply(said[id(example.row)])
-            return evaluation.Scored(example.row, float(windows[0]), windows, np.array([example.row.label]))
+            labels, features = np.array([example.row.label]), said[id(example.row)]
+            return evaluation.Scored(example.row, float(windows[0]), windows, labels, features, features)
 
         monkeypatch.setattr(evaluation, "score_example", score)
         return mini, examples

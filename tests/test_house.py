@@ -11,7 +11,7 @@ LIBRARY = Path(__file__).parents[1] / "avff_lib"
 # A module may import from floors below its own.
 FLOORS = (
     ("clip", "atomic", "ranks"),
-    ("losses", "nn", "media", "data.manifest", "workers", "verdict"),
+    ("losses", "nn", "media", "data.manifest", "workers", "verdict", "domain"),
     ("preprocess", "models", "synth", "sync", "timeline"),
     ("data", "objectives", "plots", "notebook", "explain"),
     ("training", "judge"),

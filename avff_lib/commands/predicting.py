@@ -31,7 +31,7 @@ SUFFIXES = {
 }
 COLUMNS = (
     *("path", "label", "unsure", "prediction", "threshold", "face", "faces", "windows", "judged"),
-    *("segments", "gaps", "warnings", "family", "trained_on", "error"),
+    *("strange_sound", "strange_picture", "segments", "gaps", "warnings", "family", "trained_on", "error"),
 )
 
 
@@ -145,10 +145,9 @@ def _print_report(report: Report) -> None:
     if report.error:
         print(report.error, file=sys.stderr)  # it names the file
         return
-    label = f"{report.label}, but unsure" if report.unsure else report.label
     judged = sum(window.score is not None for window in report.windows)
     print(
-        f"{report.path}: {label} (probability of fake {report.prediction:.2f}, threshold "
+        f"{report.path}: {report.verdict} (probability of fake {report.prediction:.2f}, threshold "
         f"{report.threshold:.2f}, {judged} of {len(report.windows)} windows judged)"
     )
     several = len(report.faces) > 1
@@ -180,6 +179,7 @@ def _table(reports: Sequence[Report]) -> str:
                 ),
                 report.face,
                 *(len(report.faces), len(report.windows), round(report.judged, 4)),
+                *(report.strangeness.get(stream) for stream in ("sound", "picture")),
                 ";".join(f"{part.start}-{part.end}" for part in report.segments),
                 ";".join(f"{gap.missing} {gap.start}-{gap.end}" for gap in report.gaps),
                 "; ".join(report.warnings),

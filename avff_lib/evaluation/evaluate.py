@@ -12,6 +12,7 @@ from tqdm import tqdm
 from avff_lib.clip import AVFFError
 from avff_lib.data.loader import Example, Skipped, window_label, windows_over
 from avff_lib.data.manifest import Row
+from avff_lib.domain import Domain
 from avff_lib.evaluation.calibration import (
     ERROR_RATE,
     SURE,
@@ -38,12 +39,15 @@ class Scored:
         score: probability of fake, by `avff_lib.timeline.clip_score`: calibrated if the detector is.
         windows: ``(K,)`` probability of fake of each window, calibrated likewise.
         window_labels: ``(K,)``, 1 where a window is forged for a quarter of its length or more.
+        sound, picture: features, each ``(D,)``, the mean over the windows and their time.
     """
 
     row: Row
     score: float
     windows: np.ndarray
     window_labels: np.ndarray
+    sound: np.ndarray
+    picture: np.ndarray
 
 
 def score_example(model: Detector, example: Example) -> Scored:
@@ -54,7 +58,8 @@ def score_example(model: Detector, example: Example) -> Scored:
     """
     duration, calibration = model.spec.duration, model.config.calibration
     parts = windows_over(example.clip, duration, HOP)
-    raw = judge_windows(model, parts).probability.numpy()
+    judged = judge_windows(model, parts)
+    raw = judged.probability.numpy()
     if not np.isfinite(raw).all():
         raise AVFFError(
             f"the model's answer for {example.row.path} is no number; look for such values in its sound, or "
@@ -62,7 +67,10 @@ def score_example(model: Detector, example: Example) -> Scored:
         )
     labels = [window_label(example.row, part.start, duration) for part in parts]
     score, windows = clip_score(raw, calibration), calibration.apply(raw)
-    return Scored(example.row, score, windows, np.array(labels))
+    sound, picture = (
+        stream.mean(dim=(0, 1)).numpy() for stream in (judged.features.audio, judged.features.visual)
+    )
+    return Scored(example.row, score, windows, np.array(labels), sound, picture)
 
 
 def score_examples(model: Detector, examples: Sequence[Example]) -> np.ndarray:
@@ -140,11 +148,11 @@ def _sure(labels: np.ndarray, scores: np.ndarray, low: float, high: float) -> di
 
 
 def calibrate(model: Detector, validation: Sequence[Example], false_alarm_rate: float | None = None) -> None:
-    """Set ``threshold`` and ``calibration`` in the model's config by what it says of validation clips.
+    """Set the model's ``domain``, ``threshold`` and ``calibration`` by what it says of validation clips.
 
     Temperature and bias come first, and the threshold is chosen among calibrated scores: the one with the
     best balanced accuracy, or the lowest that keeps to a stated false-alarm rate. Where a class is missing
-    nothing can be fitted, and both are set back to what they are in a new model.
+    no score can be fitted, and both are set back to what they are in a new model.
 
     Args:
         model: is changed; a calibration that it had is forgotten.
@@ -158,9 +166,15 @@ def calibrate(model: Detector, validation: Sequence[Example], false_alarm_rate: 
     if false_alarm_rate is not None:
         check_false_alarm_rate(false_alarm_rate, int((labels == 0).sum()))
     model.config = replace(model.config, threshold=0.5, calibration=Calibration())
+    model.eval()
+    scored = [score_example(model, example) for example in tqdm(validation, desc="scoring")]
+    people = [example.row.source for example in validation]
+    model.domain = Domain.fit(
+        np.array([entry.sound for entry in scored]), np.array([entry.picture for entry in scored]), people
+    )
     if len(set(labels.tolist())) < 2:
         return
-    raw = score_examples(model, validation)
+    raw = np.array([entry.score for entry in scored])
     temperature, bias = fit_temperature(labels, raw)
     scores = Calibration(temperature, bias).apply(raw)
     genuine, fakes = scores[labels == 0], scores[labels == 1]
@@ -177,6 +191,6 @@ def calibrate(model: Detector, validation: Sequence[Example], false_alarm_rate: 
         false_alarms=float((genuine >= threshold).mean()),
         misses=float((fakes < threshold).mean()),
         clips=len(labels),
-        people=len({example.row.source for example in validation}),
+        people=len(set(people)),
     )
     model.config = replace(model.config, threshold=threshold, calibration=fitted)

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from avff_lib.atomic import atomic_write
 from avff_lib.clip import AVFFError, Features, InputSpec, ModelInputs
+from avff_lib.domain import Domain
 from avff_lib.nn.blocks import Block
 from avff_lib.nn.cross_modal import agreement
 from avff_lib.nn.detail import DetailPath
@@ -23,6 +24,7 @@ from avff_lib.verdict import Calibration
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
+DOMAIN_NAME = "domain.safetensors"
 LATER_FIELDS = {"calibration"}  # checkpoints may be older than these, and their defaults change nothing
 
 
@@ -34,6 +36,7 @@ class Detector(nn.Module, ABC):
     ``threshold`` (probability from which a clip is called fake), ``calibration`` (see
     `avff_lib.verdict.Calibration`) and ``trained_on`` (one sentence).
     Its ``detail`` is 0, or the length of what a path for fine detail says of each stream.
+    ``domain`` is what the clips looked like that it was calibrated on, None before that.
     There are two presets: `tiny`, made from the fields in ``tiny_config``, and ``base()``, of the
     documented size with pretrained encoders.
     """
@@ -49,6 +52,7 @@ class Detector(nn.Module, ABC):
         super().__init__()
         self.config = config
         self.detail = DetailPath(config.detail) if config.detail else None
+        self.domain: Domain | None = None
 
     @classmethod
     def tiny(cls, seed: int = 0) -> Self:
@@ -112,7 +116,7 @@ class Detector(nn.Module, ABC):
                 module.set_grad_checkpointing(on)
 
     def save_pretrained(self, folder: Path | str, *, half: bool = False) -> None:
-        """Write config and weights into ``folder``, each in one atomic step.
+        """Write config, weights and domain into ``folder``, each in one atomic step.
 
         With ``half`` weights are stored as float16, in half the space; `from_pretrained` gives float32 back.
         """
@@ -127,6 +131,10 @@ class Detector(nn.Module, ABC):
         }
         with atomic_write(folder / WEIGHTS_NAME) as path:
             save_file(weights, path)
+        if self.domain is None:
+            (folder / DOMAIN_NAME).unlink(missing_ok=True)
+        else:
+            self.domain.save(folder / DOMAIN_NAME)
 
     @classmethod
     def from_pretrained(cls, folder: Path | str) -> Self:
@@ -173,6 +181,8 @@ class Detector(nn.Module, ABC):
                     f"for {tuple(wanted[name].shape)}; take both files from one checkpoint"
                 )
         model.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+        if (folder / DOMAIN_NAME).exists():
+            model.domain = Domain.load(folder / DOMAIN_NAME)
         return model.eval()
 
 
