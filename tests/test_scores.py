@@ -1,39 +1,36 @@
-"""The scores that chapter 12 calibrates by: what the file holds, and how far clips are from each other."""
+"""The scores that chapters 12 and 13 compute from: what the file holds."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
+
+from avff_lib.evaluation.metrics import binary_metrics
+from avff_lib.timeline import clip_score
+from avff_lib.verdict import Calibration
 
 RESULTS = Path(__file__).parents[1] / "results"
-sys.path.insert(0, str(RESULTS))  # the scripts are run from their folder, and are no package
-
-import scores  # noqa: E402
-
-
-def test_a_clip_is_measured_against_all_others():
-    features = np.array([[0.0, 0.0], [2.0, 4.0], [4.0, 8.0], [30.0, 4.0]])
-    found = scores.spread(features)
-    np.testing.assert_allclose(found["mean"], [9.0, 4.0])
-    # The last one is 28 from the mean of the others, whose deviation is sqrt(8 / 3), in one of two features.
-    assert found["distances"][3] == pytest.approx(28 / np.sqrt(8 / 3) / np.sqrt(2), abs=1e-5)
-    assert max(found["distances"][:3]) < found["distances"][3]
 
 
 def test_stored_scores_are_of_other_people_in_either_split():
     stored = json.loads((RESULTS / "scores-avff-tiny.json").read_text())
-    for split, count in scores.COUNTS.items():
+    for split, count in (("val", 300), ("test", 600)):
         table = stored[split]
         assert {len(column) for column in table.values()} == {count}
         assert set(table["label"]) == {0, 1}
-        for label, method, (start, end) in zip(
-            table["label"], table["method"], table["segment"], strict=True
+        for label, method, (start, end), windows, forged in zip(
+            *(table[key] for key in ("label", "method", "segment", "windows", "window_labels")), strict=True
         ):
-            assert (label == 0) == (method == "real") == (start == end)
-        windows = np.array(table["windows"])
-        assert ((windows >= 0) & (windows <= 1)).all()
+            assert (label == 0) == (method == "real") == (start == end) == (not any(forged))
+            assert len(windows) == len(forged)
+            assert 0 <= min(windows) <= max(windows) <= 1
     assert not set(stored["val"]["person"]) & set(stored["test"]["person"])
-    assert len(stored["features"]["mean"]) == len(stored["features"]["std"])
-    assert len(stored["features"]["distances"]) == scores.COUNTS["val"]
+
+
+def test_stored_scores_give_the_results_of_the_shipped_detector():
+    stored = json.loads((RESULTS / "scores-avff-tiny.json").read_text())["test"]
+    trained = json.loads((RESULTS / "avff-tiny.json").read_text())
+    scores = np.array([clip_score(windows, Calibration()) for windows in stored["windows"]])
+    auc = binary_metrics(np.array(stored["label"]), scores, 0.5)["auc"]
+    (shipped,) = (run for run in trained["runs"] if run["seed"] == trained["shipped"])
+    assert abs(auc - shipped["overall"]["auc"]) < 1e-4
