@@ -239,6 +239,7 @@ def wait_for(browser: Browser, script: str):
 
 def judge(browser: Browser, path: Path | None) -> str:
     """What the page answers to a file, as text: of the report, or of the sentence."""
+    wait_for(browser, "!!document.querySelector('#answer') && !!document.querySelector('#judge')")
     browser.run("document.querySelector('#answer').querySelectorAll('iframe, p').forEach(e => e.remove())")
     if path is not None:
         wait_for(browser, "!!document.querySelector('input[type=file]')")
