@@ -132,7 +132,9 @@ class Exhibits:
             missing = None if found else _obstacle(window, chunk, cuts) or "face"
             score = max((face.score for face in found if face.speaks), default=None)
             self.windows.append(
-                Window(round(window.start, 3), round(window.end, 3), score, missing, tuple(found))
+                Window(
+                    float(round(window.start, 3)), float(round(window.end, 3)), score, missing, tuple(found)
+                )
             )
             if missing:
                 self.warn(REASONS[missing])
