@@ -45,7 +45,7 @@ def predict(
     """Judge videos.
 
     Args:
-        files: videos with sound, folders that are searched for them, or patterns such as 'clips/*.mp4'.
+        files: videos with sound, folders that are searched for them, or patterns such as clips/scene?.mp4.
         checkpoint: folder of a saved detector, or the name of a shipped one: avff-tiny, avffmae-tiny.
         json_: print a JSON list with one object a file instead of lines for people.
         csv_: write a table there, one row a file.
