@@ -120,11 +120,12 @@ def _strangeness(model: Detector, exhibits: Exhibits, face: Face) -> dict[str, f
 
 
 def _unlike(strangeness: dict[str, float]) -> tuple[str, ...]:
-    return tuple(
-        f"the {stream} is unlike that of the clips that the detector was calibrated on: {times:.1f} times as "
-        f"far from them as {INSIDE:.0%} of such clips; the score is no ground for a verdict"
-        for stream, times in strangeness.items()
-        if times > 1
+    far = [f"the {stream} lies {times:.2f} times" for stream, times in strangeness.items() if times > 1]
+    if not far:
+        return ()
+    return (
+        f"out of the detector's domain: {', '.join(far)} as far from the clips that it was calibrated on as "
+        f"{INSIDE:.0%} of such clips do; the score is no ground for a verdict",
     )
 
 

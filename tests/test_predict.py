@@ -211,6 +211,20 @@ def test_parts_without_face_or_sound_are_stated(clips, judge):
     assert len(report.faces) == 2  # who comes back after a cut is not recognised
 
 
+def test_a_sound_of_another_world_is_named_as_such(clips, judge):
+    real = clips["real"]
+    report = judge(real)
+    assert report.strangeness.keys() == {"sound", "picture"}
+    assert max(report.strangeness.values()) < 1
+    hiss = np.random.default_rng(0).standard_normal(len(real.waveform)).astype(np.float32) / 10
+    strange = judge(replace(real, waveform=hiss))
+    assert strange.strangeness["sound"] > 1 > strange.strangeness["picture"]
+    assert strange.verdict.endswith("out of its domain")
+    times = f"the sound lies {strange.strangeness['sound']:.2f} times as far"
+    assert times in strange.warnings[0]
+    assert not [said for said in report.warnings if "domain" in said]
+
+
 def test_a_report_is_plain_json(clips, judge):
     report = judge(beside(clips["other"].frames, clips["real"]))
     found = json.loads(json.dumps(asdict(report)))

@@ -247,6 +247,16 @@ def test_the_page_says_where_the_detector_is_unsure_and_how_often_it_was_wrong(m
     assert "12.5 % of the genuine ones were called fake, and 5.0 % of the forged ones were not" in said
 
 
+def test_the_page_says_when_a_file_is_out_of_the_domain(model, examined):
+    for times, said in ((0.9, False), (1.7, True)):
+        page = Page(model)
+        strangeness = {"sound": times, "picture": 0.5}
+        page.add(replace(examined, report=replace(examined.report, strangeness=strangeness)))
+        text = " ".join(BeautifulSoup(page.html(), "html.parser").get_text().split())
+        assert ("out of the detector’s domain: its sound lies 1.70 times as far" in text) == said
+        assert ("but out of its domain" in text) == said
+
+
 def test_of_many_faces_those_that_speak_most_are_listed(model, examined):
     exhibits = copy(examined.exhibits)
     exhibits.portraits = dict.fromkeys(range(1, 21), exhibits.portraits[1])
@@ -293,4 +303,5 @@ def test_json_and_csv_agree(folder, written, capsys):
     (found,) = json.loads(capsys.readouterr().out)
     row = next(csv.DictReader(written["table"].splitlines()))
     assert float(row["prediction"]) == pytest.approx(found["prediction"])
+    assert float(row["strange_sound"]) == pytest.approx(found["strangeness"]["sound"])
     assert row["segments"] == ";".join(f"{part['start']}-{part['end']}" for part in found["segments"])
