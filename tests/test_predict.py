@@ -142,6 +142,12 @@ def test_a_cut_is_found_and_a_speaking_face_is_none(clips):
     assert find_cuts(clips["real"]) == []
     assert find_cuts(beside(clips["other"].frames, clips["real"])) == []
     assert find_cuts(after(clips["real"], clips["other"])) == [80]
+    between = {
+        name: replace(clip, frames=np.pad(clip.frames, ((0, 0), (0, 0), (150, 150), (0, 0))))
+        for name, clip in clips.items()
+    }
+    assert find_cuts(between["real"]) == []
+    assert find_cuts(after(between["real"], between["other"])) == [80]  # bars at the sides hide no cut
 
 
 def test_a_face_keeps_its_number_from_chunk_to_chunk_and_not_over_a_cut(clips):

@@ -14,6 +14,8 @@ from avff_lib.media.faces import SAME_FACE, FaceTrack, overlap, prominence, trac
 MOST = 8  # faces followed at a time, the most prominent ones; a crowd has no speaker to judge
 LOST = 1.0  # seconds after which a face that comes back counts as another
 THUMBNAIL = 32  # pixels; at this size moving lips and heads hardly change a picture
+STILL = 10.0  # grey levels by which a thumbnail's point may waver, as by compression, and not change
+LEAST = 0.1  # of the picture; a smaller part in which anything changes is no picture between bars
 CUT = 20.0  # grey levels by which a thumbnail changes at a cut, in the mean; speaking changes it by 1 to 2
 
 
@@ -21,13 +23,26 @@ def find_cuts(clip: Clip) -> list[int]:
     """Indices of the frames that begin a new shot, the first frame not among them.
 
     The measure is that of PySceneDetect's content detector (https://www.scenedetect.com), on RGB
-    thumbnails. A cut to a picture that is nearly the same, and a slow fade, are not found.
+    thumbnails, without the bars that may stand around the picture. A cut to a picture that is nearly the
+    same, and a slow fade, are not found.
     """
     size = (THUMBNAIL, THUMBNAIL)
-    small = [
-        cv2.resize(frame, size, interpolation=cv2.INTER_AREA).astype(np.float32) for frame in clip.frames
-    ]
-    return [i for i, (a, b) in enumerate(pairwise(small), start=1) if np.abs(b - a).mean() > CUT]
+    small = [cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in clip.frames]
+    inside = _without_bars(np.stack(small).astype(np.float32))
+    return [i for i, (a, b) in enumerate(pairwise(inside), start=1) if np.abs(b - a).mean() > CUT]
+
+
+def _without_bars(frames: np.ndarray) -> np.ndarray:
+    """Thumbnails ``(T, H, W, 3)`` cut to the rectangle in which anything changes.
+
+    Left as they are where that is less than `LEAST`: then not bars stand still, but all save a mouth.
+    """
+    changing = np.ptp(frames, axis=0).max(axis=-1) > STILL  # (H, W)
+    rows, columns = (np.flatnonzero(changing.any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        return frames
+    part = frames[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return part if part[0].size >= LEAST * frames[0].size else frames
 
 
 class Cast:
