@@ -10,6 +10,7 @@ from avff_lib import synth
 from avff_lib.clip import AVFFError, Features, InputSpec, MelSpec, ModelInputs
 from avff_lib.data.loader import prepared_windows
 from avff_lib.explain import (
+    attention_map,
     blank,
     deletion_curves,
     integrated_gradients,
@@ -19,6 +20,7 @@ from avff_lib.explain import (
 )
 from avff_lib.media.faces import crop_face, speaker_face, track_faces
 from avff_lib.models import AVFF, AVFFMAE
+from avff_lib.nn.patches import cut_audio, cut_video
 from avff_lib.predict import load_detector
 
 SHARES = torch.tensor([0.0, 0.05, 0.2, 0.5, 1.0])
@@ -182,6 +184,30 @@ def test_a_slice_does_not_help_to_guess_itself(monkeypatch):
     assert (then.picture[:, 0] - first.picture[:, 0]).abs() > 1e-5  # guessed from it
 
 
+@torch.inference_mode()
+def test_attention_is_what_the_last_block_gives_each_patch():
+    model = AVFFMAE.tiny(seed=3).eval()
+    inputs = noise(model.spec)
+    found = attention_map(model, inputs)
+    assert found.frames.shape == inputs.frames[0, :, 0].shape
+    assert found.sound.shape == inputs.audio[0].shape
+    spectrogram, config = model.spectrogram(inputs), model.config
+    seen = cut_video(found.frames[None, :, None], config.video_patch)
+    heard = cut_audio(found.sound[None, :, : spectrogram.shape[-1]], config.audio_patch)
+    streams = {model.visual_encoder: (inputs.frames, seen), model.audio_encoder: (spectrogram, heard)}
+    for encoder, (stream, patches) in streams.items():
+        tokens = encoder.embed(stream)
+        for block in encoder.blocks[:-1]:
+            tokens = block(tokens)
+        query, key, _ = encoder.blocks[-1].attn.split(encoder.blocks[-1].norm1(tokens))
+        # With one-hot values an attention returns its weights.
+        values = torch.eye(key.shape[2]).expand(*key.shape[:2], -1, -1)
+        weights = nn.functional.scaled_dot_product_attention(query, key, values).mean(dim=(0, 1, 2))
+        torch.testing.assert_close(patches.sum(dim=-1)[0], weights)
+        assert patches.std(dim=-1).max() < 1e-6  # shared out evenly
+        assert float(patches.sum()) == pytest.approx(1, abs=1e-4)
+
+
 def test_what_cannot_be_explained_is_told_in_one_sentence():
     model = OnePlace("mel")
     inputs, two = noise(model.spec), noise(model.spec, batch=2)
@@ -199,3 +225,7 @@ def test_what_cannot_be_explained_is_told_in_one_sentence():
         integrated_gradients(model.train(), inputs, inputs)
     with pytest.raises(AVFFError, match="take an AVFFMAE"):
         surprise(AVFF.tiny(), inputs)
+    with pytest.raises(AVFFError, match="give an AVFFMAE"):
+        attention_map(AVFF.tiny(), inputs)
+    with pytest.raises(AVFFError, match="2 windows were given"):
+        attention_map(AVFFMAE.tiny(), two)

@@ -14,7 +14,7 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from avff_lib.clip import AVFFError, ModelInputs
-from avff_lib.explain.maps import Attribution
+from avff_lib.explain.maps import Map
 from avff_lib.explain.views import BATCH, CELLS, Judge, Views, check, spread
 from avff_lib.models import Detector
 
@@ -57,7 +57,7 @@ def deletion_curves(
     Args:
         model: in evaluation mode.
         inputs, baseline: one window each, ``(1, ...)``.
-        cells: the more a cell speaks for fake the higher, as `Attribution.cells` returns them.
+        cells: the more a cell speaks for fake the higher, as `Map.cells` returns them.
         generator: draws the random orders.
         shares: of the cells that are replaced, ascending; by default ten, from 0 to 1, denser near 0.
         orders: how many random orders are averaged.
@@ -72,7 +72,7 @@ def deletion_curves(
     if cells.shape != (count,) or len(baseline.frames) != 1:
         raise AVFFError(
             f"the map has cells of shape {tuple(cells.shape)} for {len(baseline.frames)} baselines; expected "
-            f"({count},), as Attribution.cells gives them, and one baseline"
+            f"({count},), as Map.cells gives them, and one baseline"
         )
     shares = torch.linspace(0, 1, 10).square() if shares is None else shares
     scores = [cells, -cells, *torch.rand(orders, count, generator=generator)]
@@ -109,7 +109,7 @@ def randomised(model: Detector, seed: int) -> Detector:
         return type(model)(model.config).to(next(model.parameters()).device).eval()
 
 
-def likeness(one: Attribution, other: Attribution) -> tuple[float, float]:
+def likeness(one: Map, other: Map) -> tuple[float, float]:
     """Rank correlation (Spearman) of the cells of two maps of one window: frames, and sound.
 
     1 for the same order, about 0 for maps that have nothing to do with each other. Signs count: sizes alone

@@ -17,19 +17,37 @@ from avff_lib.explain.views import BATCH, CELLS, Judge, Views, check, membership
 
 
 @dataclass(frozen=True, eq=False)
-class Attribution:
-    """What each point of a window adds to its logit, compared with a baseline; positive speaks for fake.
+class Map:
+    """A number for each point of a window.
 
     Attributes:
         frames: ``(T, H, W)``, the three colours added up.
         sound: ``(F, N)``: the log-mel that the model hears; for a model that hears the waveform its
             spectrum, bins of 31.25 Hz every 8 ms at 16 kHz.
-        logit: of the window.
-        baseline: of what it was compared with, the mean if that was several windows.
     """
 
     frames: Tensor
     sound: Tensor
+
+    def cells(self) -> Tensor:
+        """Sums over what is deleted together, ``(T x 8 x 8 + 16 x 16,)``: squares of frames, then sound."""
+        maps = {"frames": self.frames, "sound": self.sound}
+        sums = []
+        for name, values in maps.items():
+            rows, columns = memberships(values.shape[-2:], CELLS[name])
+            sums.append((rows.to(values) @ values @ columns.to(values).T).flatten())
+        return torch.cat(sums)
+
+
+@dataclass(frozen=True, eq=False)
+class Attribution(Map):
+    """What each point of a window adds to its logit, compared with a baseline; positive speaks for fake.
+
+    Attributes:
+        logit: of the window.
+        baseline: of what it was compared with, the mean if that was several windows.
+    """
+
     logit: float
     baseline: float
 
@@ -42,15 +60,6 @@ class Attribution:
         wanted = self.logit - self.baseline
         found = float(self.frames.double().sum() + self.sound.double().sum())
         return abs(found - wanted) / max(abs(wanted), 1.0)
-
-    def cells(self) -> Tensor:
-        """Sums over what is deleted together, ``(T x 8 x 8 + 16 x 16,)``: squares of frames, then sound."""
-        maps = {"frames": self.frames, "sound": self.sound}
-        sums = []
-        for name, values in maps.items():
-            rows, columns = memberships(values.shape[-2:], CELLS[name])
-            sums.append((rows.to(values) @ values @ columns.to(values).T).flatten())
-        return torch.cat(sums)
 
 
 def blank(inputs: ModelInputs, spec: InputSpec, generator: torch.Generator) -> ModelInputs:
