@@ -1,4 +1,4 @@
-"""The command line: ``avff synth | audit | prepare | pretrain | train | evaluate | predict | sync``."""
+"""The command line ``avff``; its commands are in `avff_lib.commands`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ from tyro.extras import subcommand_cli_from_dict
 
 from avff_lib.clip import AVFFError
 from avff_lib.commands.datasets import audit, prepare, synth
-from avff_lib.commands.judging import evaluate, predict, sync
+from avff_lib.commands.evaluating import evaluate
+from avff_lib.commands.predicting import predict
+from avff_lib.commands.robustness import robustness
+from avff_lib.commands.showing import demo
+from avff_lib.commands.syncing import sync
 from avff_lib.commands.training import pretrain, train
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; bad input ends with one sentence on stderr and status 2."""
-    commands = (synth, audit, prepare, pretrain, train, evaluate, predict, sync)
+    commands = (synth, audit, prepare, pretrain, train, evaluate, robustness, predict, sync, demo)
     try:
         status = subcommand_cli_from_dict(
             {command.__name__: command for command in commands},

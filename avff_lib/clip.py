@@ -1,6 +1,7 @@
-"""The types that travel through the library: file -> clip -> model inputs -> features -> report.
+"""The types that travel through the library: file -> clip -> model inputs -> features.
 
-This module imports nothing from the rest of the library; everything else may import it.
+What is said of a file in the end is in `avff_lib.verdict`. This module imports nothing from the rest of the
+library; everything else may import it.
 Conventions: times are seconds on the clock of the media file, labels are fake = 1.
 """
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from torch import Tensor
 
 REAL = "#0072B2"
@@ -114,6 +115,70 @@ def plot_mel_spectrogram(
 def hz_to_mel(hz: np.ndarray | float) -> np.ndarray | float:
     """Frequency in Hz -> mel, HTK formula (O'Shaughnessy, 1987)."""
     return 2595 * np.log10(1 + np.asarray(hz) / 700)
+
+
+def plot_robustness(
+    aucs: Sequence[float],
+    bands: Sequence[tuple[float, float]],
+    values: Sequence[float],
+    *,
+    unit: str = "",
+    title: str = "",
+    ax: Axes | None = None,
+) -> Axes:
+    """AUC of a detector over the levels of one perturbation, beside that of untouched clips.
+
+    Args:
+        aucs: ``L + 1`` of them, the first of untouched clips.
+        bands: ends of the interval of each.
+        values: ``L`` values of the perturbation, written below the levels.
+        unit: of ``values``.
+        title: of the figure.
+        ax: to draw on; a new figure by default.
+    """
+    ax = ax or _new_axes()
+    levels, (low, high) = np.arange(len(aucs)), np.transpose(bands)
+    ax.fill_between(levels, low, high, color=REAL, alpha=0.2, linewidth=0, label="95 % interval")
+    ax.plot(levels, aucs, "o-", color=REAL, markersize=4, label="AUC")
+    ax.axhline(aucs[0], color=NEUTRAL, linestyle="--", linewidth=1, label="untouched")
+    ax.axhline(0.5, color=NEUTRAL, linestyle=":", linewidth=1, label="chance")
+    ax.set_xticks(levels, ["–", *(f"{value:g}" for value in values)])
+    ax.set(xlabel=unit, ylabel="AUC", ylim=(0, 1.02), title=title)
+    return ax
+
+
+def plot_robustness_grid(summary: dict, *, columns: int = 4, figure: Figure | None = None) -> Figure:
+    """One small panel for each perturbation.
+
+    Args:
+        summary: from `avff_lib.evaluation.robustness.summarise_scores`.
+        columns: panels side by side.
+        figure: to draw on; a new one by default.
+    """
+    entries = summary["perturbations"]
+    columns = min(columns, len(entries))
+    rows = -(-len(entries) // columns)
+    figure = figure or plt.figure()
+    figure.set_size_inches(3 * columns, 2.4 * rows + 0.5)
+    figure.set_layout_engine("constrained")
+    panels = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
+    for ax in panels[len(entries) :]:
+        ax.remove()
+    for index, (name, entry) in enumerate(entries.items()):
+        cells = [summary["untouched"], *entry["levels"]]
+        ax = plot_robustness(
+            [cell["auc"] for cell in cells],
+            [(cell["low"], cell["high"]) for cell in cells],
+            [cell["value"] for cell in entry["levels"]],
+            unit=entry["unit"],
+            title=name.replace("_", " "),
+            ax=panels[index],
+        )
+        if index % columns:
+            ax.set_ylabel("")
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2 if columns == 1 else 4)
+    return figure
 
 
 def plot_timeline(

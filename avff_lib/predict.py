@@ -1,63 +1,33 @@
-"""A media file -> windows -> scores -> a verdict that says what it rests on."""
+"""A media file -> windows -> scores of every face -> a verdict that says what it rests on."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from avff_lib.clip import AVFFError, Clip, MediaError
-from avff_lib.data.loader import prepared_windows, windows_over
+from avff_lib.clip import AVFFError, MediaError
+from avff_lib.domain import INSIDE
+from avff_lib.examine import CHUNK_HOPS, HOP, REASONS, Exhibits
 from avff_lib.media.decode import iter_clips
-from avff_lib.media.faces import FaceTrack, crop_face, speaker_face, track_faces
 from avff_lib.models import Detector
+from avff_lib.timeline import decisive, faces_of, forged_segments
+from avff_lib.verdict import Face, Report
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 SHIPPED = "avff-tiny"
-HOP = 0.5  # seconds from one window to the next
-CHUNK_HOPS = 6  # a chunk of video holds so many hops and one window; the face is tracked through it
-SILENCE = 1e-3  # peak of a window (-60 dB) below which there is no sound to judge
-BATCH = 16
+Progress = Callable[[float], None]
 
 
-@dataclass(frozen=True)
-class Window:
-    """Score of one window: ``start`` and ``end`` in seconds, probability of fake or None if not judged."""
+@dataclass(frozen=True, eq=False)
+class Examination:
+    """A report, and what it can be illustrated with: None if there is an error."""
 
-    start: float
-    end: float
-    score: float | None
-
-
-@dataclass(frozen=True)
-class Report:
-    """The answer for one file.
-
-    Attributes:
-        path: as it was given.
-        prediction: probability of fake in [0, 1]; None where there is an error.
-        label: ``"fake"`` or ``"real"`` by ``threshold``; None where there is an error.
-        threshold: chosen on validation data when the model was trained.
-        windows: all windows, also those that could not be judged.
-        faces: share of the windows in which there were a face to see and a sound to hear.
-        warnings: one sentence each.
-        model: family and what it was trained on.
-        error: one sentence, or None.
-    """
-
-    path: str
-    prediction: float | None = None
-    label: str | None = None
-    threshold: float | None = None
-    windows: tuple[Window, ...] = ()
-    faces: float = 0.0
-    warnings: tuple[str, ...] = ()
-    model: dict[str, str] = field(default_factory=dict)
-    error: str | None = None
+    report: Report
+    exhibits: Exhibits | None = None
 
 
 def load_detector(checkpoint: Path | str = SHIPPED) -> Detector:
@@ -66,57 +36,54 @@ def load_detector(checkpoint: Path | str = SHIPPED) -> Detector:
     return Detector.from_pretrained(shipped.get(str(checkpoint), checkpoint))
 
 
-@dataclass(frozen=True, eq=False)
-class Judged:
-    """What a detector says of N windows: ``probability`` of fake ``(N,)``, and features ``(N, D)``.
-
-    The features are means over time of the audio, the visual and the fused sequence.
-    """
-
-    probability: Tensor
-    audio: Tensor
-    visual: Tensor
-    fused: Tensor
-
-
-@torch.inference_mode()
-def judge_windows(model: Detector, windows: Sequence[Clip]) -> Judged:
-    """Run the detector over windows: clips of ``model.spec.duration`` seconds, cut to the face."""
-    batches = []
-    for first in range(0, len(windows), BATCH):
-        features = model.features(prepared_windows(windows[first : first + BATCH], model.spec))
-        fused = model.fuse(features)
-        means = [part.mean(dim=1) for part in (features.audio, features.visual, fused)]
-        batches.append([torch.sigmoid(model.head(fused)), *means])
-    return Judged(*(torch.cat(parts) for parts in zip(*batches, strict=True)))
-
-
-def clip_score(probabilities: Tensor) -> float:
-    """Probabilities of a file's windows ``(N,)`` -> one for the file: their mean."""
-    return float(probabilities.mean())
-
-
 def predict_file(path: Path | str, model: Detector) -> Report:
     """Judge a whole file by sliding windows; memory does not grow with its length.
 
-    A file that cannot be judged gives a report with ``error`` set; nothing is raised for bad media.
+    Args:
+        path: a video with sound.
+        model: in evaluation mode.
+
+    Returns:
+        A report; for a file that cannot be judged one with ``error`` set. Nothing is raised for bad media.
+    """
+    return examine_file(path, model).report
+
+
+def examine_file(path: Path | str, model: Detector, *, progress: Progress | None = None) -> Examination:
+    """`predict_file`, and what `avff_lib.report` illustrates it with.
+
+    Args:
+        path, model: as in `predict_file`.
+        progress: called with the seconds of video that were judged so far.
     """
     about = {"family": type(model).__name__, "trained_on": model.config.trained_on}
     try:
-        windows, judged, warnings = _judge_file(path, model)
+        exhibits = _exhibits(path, model, progress)
     except AVFFError as error:
-        return Report(str(path), model=about, error=str(error))
-    prediction = clip_score(judged.probability)
-    return Report(
+        return Examination(Report(str(path), model=about, error=str(error)))
+    windows = tuple(exhibits.windows)
+    threshold, calibration = model.config.threshold, model.config.calibration
+    faces = faces_of(windows, calibration)
+    face = decisive(faces)
+    strangeness = _strangeness(model, exhibits, face)
+    report = Report(
         path=str(path),
-        prediction=prediction,
-        label="fake" if prediction >= model.config.threshold else "real",
-        threshold=model.config.threshold,
+        prediction=face.score,
+        label="fake" if face.score >= threshold else "real",
+        unsure=calibration.is_unsure(face.score),
+        threshold=threshold,
+        calibration=calibration,
+        face=face.number,
+        faces=faces,
+        segments=forged_segments(windows, threshold, calibration),
+        gaps=exhibits.gaps,
         windows=windows,
-        faces=len(judged.probability) / len(windows),
-        warnings=warnings,
+        strangeness=strangeness,
+        judged=float(np.mean([window.missing is None for window in windows])),
+        warnings=(*_unlike(strangeness), *exhibits.warnings),
         model=about,
     )
+    return Examination(report, exhibits)
 
 
 def process_video(path: Path | str, checkpoint: Path | str = SHIPPED) -> dict[str, float | Tensor]:
@@ -127,72 +94,55 @@ def process_video(path: Path | str, checkpoint: Path | str = SHIPPED) -> dict[st
         checkpoint: folder of a saved detector, or the name of a shipped one.
 
     Returns:
-        ``prediction``, the probability of fake, and ``audio_features``, ``visual_features``,
-        ``fused_features``, each ``(D,)``, the mean over all windows.
+        ``prediction``, the probability of fake, calibrated, and ``audio_features``, ``visual_features``,
+        ``fused_features``, each ``(D,)``, the mean over the windows in which the decisive face speaks.
 
     Raises:
         MediaError: the file cannot be judged, and why.
     """
-    _, judged, _ = _judge_file(path, load_detector(checkpoint))
+    model = load_detector(checkpoint)
+    exhibits = _exhibits(path, model, None)
+    face = decisive(faces_of(exhibits.windows, model.config.calibration))
+    audio, visual, fused = (total / face.windows for total in exhibits.sums[face.number])
     return {
-        "prediction": clip_score(judged.probability),
-        "audio_features": judged.audio.mean(dim=0),
-        "visual_features": judged.visual.mean(dim=0),
-        "fused_features": judged.fused.mean(dim=0),
+        "prediction": face.score,
+        "audio_features": audio,
+        "visual_features": visual,
+        "fused_features": fused,
     }
 
 
-def _judge_file(path: Path | str, model: Detector) -> tuple[tuple[Window, ...], Judged, tuple[str, ...]]:
-    """All windows of a file in order, what was said of those that could be judged, and warnings."""
-    spec = model.spec
-    found: list[Window] = []
-    judged: list[Judged] = []
-    warnings: dict[str, None] = {}  # a set that keeps its order
-    chunks = iter_clips(
-        path,
-        spec.duration + CHUNK_HOPS * HOP,
-        (CHUNK_HOPS + 1) * HOP,
-        shortest=spec.duration,
-        sample_rate=spec.sample_rate,
-    )
-    for chunk in chunks:
-        warnings.update(dict.fromkeys(chunk.warnings))
-        face = speaker_face(track_faces(chunk))
-        faces = None if face is None else crop_face(chunk, face, spec.image_size)
-        usable = []
-        for window in windows_over(chunk, spec.duration, HOP):
-            if found and window.start < found[-1].start + HOP / 100:
-                continue  # the last chunk is moved back to end with the file
-            reason = _not_judgeable(window, face, chunk)
-            found.append(Window(round(window.start, 3), round(window.end, 3), None))
-            if reason:
-                warnings[reason] = None
-            else:
-                if len(window.frames) < spec.frame_count:
-                    warnings[
-                        f"the model looks at {spec.frame_count} frames in {spec.duration:g} s; here are "
-                        "fewer, some were repeated, the score is doubtful"
-                    ] = None
-                usable.append((len(found) - 1, faces.window(window.start, window.duration)))
-        if usable:
-            places, windows = zip(*usable, strict=True)
-            judged.append(judge_windows(model, windows))
-            for place, score in zip(places, judged[-1].probability.tolist(), strict=True):
-                found[place] = replace(found[place], score=score)
-    if not judged:
-        raise MediaError(f"{path} cannot be judged: {list(warnings)[-1]}; give a video of a person speaking")
-    merged = (
-        torch.cat([getattr(part, name) for part in judged])
-        for name in ("probability", "audio", "visual", "fused")
-    )
-    return tuple(found), Judged(*merged), tuple(warnings)
+def _strangeness(model: Detector, exhibits: Exhibits, face: Face) -> dict[str, float]:
+    if model.domain is None:
+        return {}
+    sound, picture, _ = (total / face.windows for total in exhibits.sums[face.number])
+    return model.domain.strangeness(sound.numpy(), picture.numpy())
 
 
-def _not_judgeable(window: Clip, face: FaceTrack | None, chunk: Clip) -> str | None:
-    """Why a window of ``chunk`` cannot be judged, or None."""
-    inside = (chunk.times >= window.start) & (chunk.times < window.end)
-    if face is None or face.found[inside].mean() < 0.5:
-        return "parts without a face in sight are not judged"
-    if np.abs(window.waveform).max() < SILENCE:
-        return "parts without sound are not judged"
-    return None
+def _unlike(strangeness: dict[str, float]) -> tuple[str, ...]:
+    far = [f"the {stream} lies {times:.2f} times" for stream, times in strangeness.items() if times > 1]
+    if not far:
+        return ()
+    return (
+        f"out of the detector's domain: {', '.join(far)} as far from the clips that it was calibrated on as "
+        f"{INSIDE:.0%} of such clips do; the score is no ground for a verdict",
+    )
+
+
+def _exhibits(path: Path | str, model: Detector, progress: Progress | None) -> Exhibits:
+    """Go through a file, and keep what is said of it.
+
+    Raises:
+        AVFFError: no part of it can be judged.
+    """
+    exhibits, spec = Exhibits(model), model.spec
+    length, hop = spec.duration + CHUNK_HOPS * HOP, (CHUNK_HOPS + 1) * HOP
+    for chunk in iter_clips(path, length, hop, shortest=spec.duration, sample_rate=spec.sample_rate):
+        exhibits.add(chunk)
+        if progress is not None:
+            progress(chunk.end)
+    missing = [window.missing for window in exhibits.windows]
+    if all(missing):
+        reason = REASONS[max(missing, key=missing.count)]
+        raise MediaError(f"{path} cannot be judged: {reason}; give a video of a person speaking")
+    return exhibits

@@ -101,7 +101,12 @@ def mouth_opening(clip: Clip) -> np.ndarray:
     face = speaker_face(track_faces(clip))
     if face is None:
         raise AVFFError("no face was found, so there are no lips; give a video of a person speaking")
-    grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in crop_face(clip, face, CROP).frames]
+    return opening_of(crop_face(clip, face, CROP).frames)
+
+
+def opening_of(crops: np.ndarray) -> np.ndarray:
+    """`mouth_opening` of a face that is cut out already: ``(T, CROP, CROP, 3)`` uint8 -> ``(T,)``."""
+    grey = [cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY) for crop in crops]
     flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     opening = np.zeros(len(grey))
     for i in range(1, len(grey)):

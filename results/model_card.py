@@ -29,6 +29,7 @@ WEAK = 0.9  # AUC below which a method is named among the limits
 def model_card(name: str, model: Detector, result: dict[str, Any]) -> str:
     """The text of a card: data, recipe, seeds, results, limits."""
     runs, one, two = result["runs"], result["stage_one"], result["stage_two"]
+    fitted = model.config.calibration
     shipped = next(run for run in runs if run["seed"] == result["shipped"])
     family, spec, clips = type(model).__name__, model.spec, result["clips"]
     weak = [method for method, found in shipped["by_method"].items() if found["auc"] < WEAK]
@@ -79,6 +80,14 @@ AUC against all genuine clips ({shipped["counts"]["genuine"]}):
 
 At the threshold the balanced accuracy is {shipped["balanced_accuracy"]:.3f}; the equal error rate is
 {shipped["eer"]:.3f}. All numbers stand in `results/{name}.json`.
+
+Scores are calibrated on {fitted.clips} validation clips of {fitted.people} people (temperature
+{fitted.temperature:.2f}, bias {fitted.bias:.2f}). At the threshold {fitted.false_alarms:.1%} of the genuine
+ones among these were called fake, and {fitted.misses:.1%} of the forged ones were not; scores from
+{fitted.unsure[0]:.2f} to {fitted.unsure[1]:.2f} are called unsure. On the test people the Brier score is
+{shipped["calibration"]["brier"]:.3f} and the expected calibration error {shipped["calibration"]["ece"]:.3f}.
+`domain.safetensors` holds what sound and picture of the validation clips are like; files that lie outside
+are named as such.
 
 ## Limits
 

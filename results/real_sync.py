@@ -25,11 +25,11 @@ from avff_lib.clip import AVFFError, Clip
 from avff_lib.data.augment import STRONG
 from avff_lib.data.loader import Example, prepared_windows, windows_over
 from avff_lib.evaluation.metrics import bootstrap_auc
+from avff_lib.examine import HOP
 from avff_lib.media.decode import read_clip
 from avff_lib.media.faces import crop_face, speaker_face, track_faces
 from avff_lib.models import AVFF
 from avff_lib.nn.cross_modal import agreement
-from avff_lib.predict import HOP
 from avff_lib.sync import compare, mouth_opening
 
 OPTIONS = Options(HERE / "real-sync.json", steps=600)

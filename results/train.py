@@ -26,8 +26,8 @@ from avff_lib.data.augment import LIGHT, Augment
 from avff_lib.data.loader import WindowBatches
 from avff_lib.data.manifest import SPLITS
 from avff_lib.data.shards import StoredExample, read_shards
-from avff_lib.evaluation.evaluate import choose_threshold, score_examples
-from avff_lib.evaluation.metrics import summarise
+from avff_lib.evaluation.evaluate import calibrate, score_examples
+from avff_lib.evaluation.summary import summarise
 from avff_lib.models import Detector
 from avff_lib.objectives import stage_one, stage_two
 from avff_lib.predict import CHECKPOINTS
@@ -110,7 +110,7 @@ def learn_what_is_false(
     """Stage two, and what it brings on the people of the test."""
     model = Detector.from_pretrained(one)
     fit(model, stage_two, windows(split["train"], model, settings, augment), settings, folder)
-    choose_threshold(model, split["val"])
+    calibrate(model, split["val"])
     model.config = replace(model.config, trained_on=TRAINED_ON)
     model.save_pretrained(folder)
     metrics = {

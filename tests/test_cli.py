@@ -1,6 +1,7 @@
 """The command line end to end on a small corpus, and what it says to bad input."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +16,7 @@ from avff_lib.media.decode import read_clip
 from avff_lib.media.encode import write_clip
 from avff_lib.models import AVFF, AVFFMAE, Detector
 from avff_lib.training.recipes import settings_of
+from avff_lib.verdict import Calibration
 
 SMALL_RUN = ["--steps", "2", "--batch-size", "4"]
 
@@ -125,14 +127,64 @@ def test_the_papers_model_goes_the_same_way(corpus, tmp_path, capsys):
 
 
 def test_evaluate_reports_every_group(corpus, trained, tmp_path, capsys):
-    out = tmp_path / "r.json"
-    assert cli.main(["evaluate", "--data", str(corpus), "--checkpoint", str(trained), "--out", str(out)]) == 0
-    metrics = json.loads(out.read_text())
-    assert metrics == json.loads(capsys.readouterr().out)
+    out = tmp_path / "results"
+    command = ["evaluate", "--data", str(corpus), "--checkpoint", str(trained), "--out", str(out), "--json"]
+    assert cli.main(command) == 0
+    metrics = json.loads(capsys.readouterr().out)
+    assert metrics == json.loads((out / "metrics.json").read_text())
     assert metrics["counts"]["clips"] == 4
+    assert metrics["windows"]["counts"]["clips"] == 4 * 6
     assert set(metrics["by_method"]) == {"other_lips"}
     assert set(metrics["by_category"]) == {"FVRA"}
     assert 0 <= metrics["auc"] <= 1
+    assert metrics["skipped"] == []
+    scores = pd.read_csv(out / "scores.csv")
+    assert len(scores) == 4
+    assert all((corpus / path).is_file() for path in scores["path"])
+    called_fake = int((scores["verdict"] == "fake").sum())
+    assert called_fake == metrics["confusion"]["false_positives"] + metrics["confusion"]["true_positives"]
+    table = pd.read_csv(out / "table.csv")
+    assert list(table["by"]) == ["all", "category", "method", "windows"]
+    assert table["auc"][0] == metrics["auc"]
+    assert (table["auc_low"] <= table["auc"]).all()
+    names = {"roc", "pr", "det", "scores", "confusion", "reliability"}
+    assert {path.stem for path in out.glob("*.png")} == names
+
+
+def test_evaluate_prints_a_table_and_says_what_it_rests_on(corpus, trained, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    assert cli.main(["evaluate", "--data", str(corpus), "--checkpoint", str(trained)]) == 0
+    said = capsys.readouterr().out
+    assert "other_lips" in said
+    assert "fitted on 4 validation videos of" in said
+    assert "TPR at 1 % FPR allows no false positive at all" in said
+    assert "two steps" in said
+
+
+def test_evaluate_takes_shards_and_counts_what_they_left_out(corpus, trained, tmp_path, capsys):
+    data, shards = tmp_path / "data", tmp_path / "shards"
+    shutil.copytree(corpus, data)
+    rows = read_manifest(data / "manifest.csv")
+    next(row for row in rows if row.split == "test").path.write_bytes(b"no video")
+    assert cli.main(["prepare", str(data), "--out", str(shards), "--workers", "1"]) == 0
+    capsys.readouterr()
+    found = []
+    for folder in (data, shards):
+        assert cli.main(["evaluate", "--data", str(folder), "--checkpoint", str(trained), "--json"]) == 0
+        captured = capsys.readouterr()
+        found.append(json.loads(captured.out))
+        assert captured.err.count("skipped ") == 1
+    assert found[0]["counts"]["clips"] == found[1]["counts"]["clips"] == 3
+    assert found[0]["auc"] == found[1]["auc"]
+    assert len(found[1]["skipped"]) == 1
+    assert found[1]["skipped"][0]["path"].endswith(".mp4")
+
+
+def test_train_refuses_a_rate_that_the_validation_cannot_promise_before_it_trains(corpus, tmp_path, capsys):
+    command = ["train", "--data", str(corpus), "--out", str(tmp_path / "x"), *SMALL_RUN]
+    assert cli.main([*command, "--false-alarm-rate", "0.01"]) == 2
+    assert "needs 99 genuine validation clips" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
 
 
 def test_predict_gives_one_object_a_file_and_status_2_if_any_failed(corpus, trained, tmp_path, capsys):
@@ -146,13 +198,23 @@ def test_predict_gives_one_object_a_file_and_status_2_if_any_failed(corpus, trai
     assert [(w["start"], w["end"]) for w in first["windows"]] == [
         (0.0, 1.0), (0.5, 1.5), (1.0, 2.0), (1.5, 2.5), (2.0, 3.0), (2.2, 3.2)
     ]  # fmt: skip
-    assert first["prediction"] == pytest.approx(np.mean([w["score"] for w in first["windows"]]), abs=1e-6)
+    model = AVFF.from_pretrained(trained)
+    calibration = model.config.calibration
+    assert calibration.clips == first["calibration"]["clips"] == 4
+    model.config = replace(model.config, calibration=Calibration())
+    raw = [window.score for window in predict.predict_file(good, model).windows]
+    assert [w["faces"][0]["raw"] for w in first["windows"]] == pytest.approx(raw, abs=1e-6)
+    assert [w["score"] for w in first["windows"]] == pytest.approx(calibration.apply(raw).tolist(), abs=1e-6)
+    assert first["prediction"] == pytest.approx(float(calibration.apply(np.mean(raw))), abs=1e-6)
+    assert first["unsure"]  # four clips are no ground for a verdict
     assert first["model"] == {"family": "AVFF", "trained_on": "two steps"}
     assert second["prediction"] is None
     assert str(bad) in second["error"]
 
     assert cli.main(["predict", str(good), "--checkpoint", str(trained)]) == 0
-    assert "two steps" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "two steps" in said
+    assert "misses on 4 validation clips of" in said
 
 
 def test_predict_and_evaluate_agree(corpus, trained):
@@ -260,7 +322,7 @@ def test_a_manifest_of_ones_own_needs_only_path_and_label(tmp_path):
 def test_a_manifest_comes_back_as_it_was_written(tmp_path):
     rows = [
         Row(tmp_path / "x/a.mp4", 1, "FVRA", "swap", "id1", ("id2", "id3"), "val", ((0.5, 1.25), (2.0, 3.0))),
-        Row(tmp_path / "b, c.mp4", 0, "RVRA", "real", "id4"),
+        Row(tmp_path / "b, c.mp4", 0, "RVRA", "real", "id4", group="African, women"),
     ]
     write_manifest(rows, tmp_path / "manifest.csv")
     assert read_manifest(tmp_path / "manifest.csv") == rows

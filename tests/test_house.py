@@ -11,11 +11,14 @@ LIBRARY = Path(__file__).parents[1] / "avff_lib"
 # A module may import from floors below its own.
 FLOORS = (
     ("clip", "atomic", "ranks"),
-    ("losses", "nn", "media", "data.manifest", "workers"),
-    ("preprocess", "models", "synth", "sync"),
-    ("data", "objectives", "plots", "notebook"),
-    ("training", "predict"),
-    ("evaluation",),
+    ("losses", "nn", "media", "data.manifest", "workers", "verdict", "domain"),
+    ("preprocess", "models", "synth", "sync", "timeline"),
+    ("data", "objectives", "plots", "notebook", "explain"),
+    ("training", "judge"),
+    ("examine",),
+    ("predict",),
+    ("evaluation", "report"),
+    ("demo",),
     ("commands",),
     ("cli",),
 )

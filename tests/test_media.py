@@ -177,6 +177,8 @@ def test_windows_cover_the_file_and_agree_with_the_whole(plain):
     (short,) = iter_clips(plain, 5.0, 1.0, shortest=1.0)
     np.testing.assert_array_equal(short.frames, whole.frames)
     assert short.duration == pytest.approx(3.0)
+    (short,) = iter_clips(plain, 5.0, 1.0, shortest=3.03)  # less than a frame is missing: filled with silence
+    assert len(short.window(0.0, 3.03).waveform) == round(3.03 * 16_000)
 
 
 def test_memory_does_not_grow_with_the_file(folder):

@@ -2,6 +2,7 @@
 
 import json
 import runpy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 
 from avff_lib.data.loader import WindowBatches, load_examples
 from avff_lib.data.manifest import read_manifest
-from avff_lib.evaluation.evaluate import score_examples
+from avff_lib.evaluation.evaluate import score_example, score_examples
 from avff_lib.evaluation.metrics import binary_metrics
 from avff_lib.models import Detector
 from avff_lib.objectives import stage_one
@@ -37,6 +38,22 @@ def test_a_shipped_checkpoint_finds_fakes_among_strangers_as_well_as_is_stated(f
     labels = np.array([example.row.label for example in fresh])
     measured = binary_metrics(labels, score_examples(load_detector(name), fresh), 0.5)["auc"]
     assert abs(measured - auc) < BAND
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_strangers_lie_in_the_domain_and_a_hiss_does_not(fresh, name):
+    model, rng = load_detector(name), np.random.default_rng(0)
+
+    def strangeness(example) -> dict[str, float]:
+        scored = score_example(model, example)
+        return model.domain.strangeness(scored.sound, scored.picture)
+
+    people = [strangeness(example) for example in fresh]
+    assert np.mean([max(found.values()) > 1 for found in people]) < 0.15
+    hiss = (rng.standard_normal(len(fresh[0].clip.waveform)) / 10).astype(np.float32)
+    found = strangeness(replace(fresh[0], clip=replace(fresh[0].clip, waveform=hiss)))
+    assert found["sound"] > 1.5
+    assert found["picture"] == pytest.approx(people[0]["picture"])
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,11 @@ from avff_lib.atomic import atomic_write
 from avff_lib.clip import AVFFError
 
 if TYPE_CHECKING:
-    from avff_lib.data.loader import Skipped
+    from avff_lib.clip import InputSpec
+    from avff_lib.data.loader import Example, Skipped
     from avff_lib.data.manifest import Row
+    from avff_lib.data.shards import StoredExample
+    from avff_lib.verdict import Calibration
 
 
 def rows_of(data: Path, split: str | None = None) -> list[Row]:
@@ -30,10 +33,65 @@ def rows_of(data: Path, split: str | None = None) -> list[Row]:
     return rows
 
 
-def print_skipped(skipped: Sequence[Skipped]) -> None:
-    """One line for each clip that was left out, on stderr."""
-    for entry in skipped:
-        print(f"skipped {entry.row.path}: {entry.reason}", file=sys.stderr)
+def examples_of(
+    data: Path, spec: InputSpec, wanted: Callable[[Row], bool], few: bool = False
+) -> tuple[Sequence[Example | StoredExample], list[tuple[str, str]]]:
+    """The wanted clips of a dataset, or of the shards that ``avff prepare`` made of one.
+
+    Args:
+        data: folder with a manifest.csv, or with shards.
+        spec: of the model to be fed.
+        wanted: which rows.
+        few: decode two of each label only, which is enough to try a step out.
+
+    Returns:
+        The clips, and path and reason of those that cannot be used. Shards do not know the split of a file
+        that could not be decoded, so theirs are named whatever the split.
+    """
+    from avff_lib.data.loader import load_examples
+    from avff_lib.data.shards import left_out
+
+    if stored := stored_examples(data, spec):
+        return [example for example in stored if wanted(example.row)], left_out(data, spec)
+    rows = [row for row in rows_of(data) if wanted(row)]
+    if few:
+        rows = [row for label in (0, 1) for row in [row for row in rows if row.label == label][:2]]
+    examples, skipped = load_examples(rows, spec)
+    return examples, by_path(skipped)
+
+
+def stored_examples(data: Path, spec: InputSpec) -> list[StoredExample]:
+    """All clips of a folder of shards; none where it is no such folder."""
+    from avff_lib.data.shards import INDEX_NAME, read_shards
+
+    return read_shards(data, spec) if (data / INDEX_NAME).exists() else []
+
+
+def by_path(skipped: Sequence[Skipped]) -> list[tuple[str, str]]:
+    """Path and reason of each clip that was left out."""
+    return [(str(entry.row.path), entry.reason) for entry in skipped]
+
+
+def print_skipped(skipped: Sequence[tuple[str, str]]) -> None:
+    """One line for each clip that was left out, path and reason, on stderr."""
+    for path, reason in skipped:
+        print(f"skipped {path}: {reason}", file=sys.stderr)
+
+
+def error_rates(fitted: Calibration) -> str:
+    """How often verdicts of a calibrated detector were wrong in validation, to stand in a sentence."""
+    return (
+        f"{fitted.false_alarms:.1%} false alarms and {fitted.misses:.1%} misses on {fitted.clips} validation "
+        f"clips of {fitted.people} people"
+    )
+
+
+def make_folder(out: Path) -> None:
+    """Make a folder to write in, if there is none; called before hours of work, not after them."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise AVFFError(f"{out} cannot be used ({error.strerror}); name a folder to write in") from None
 
 
 def write_json(value: Any, path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from avff_lib.commands.common import print_skipped, rows_of, write_json
+from avff_lib.commands.common import by_path, print_skipped, rows_of, write_json
 
 
 def synth(
@@ -84,5 +84,5 @@ def prepare(
     rows = rows_of(data)
     sizes = {"image_size": image_size, "sample_rate": sample_rate}
     skipped = write_shards(rows, out, root=data, workers=workers, **sizes)
-    print_skipped(skipped)
+    print_skipped(by_path(skipped))
     print(f"{len(rows) - len(skipped)} of {len(rows)} clips are stored in {out}; train with --data {out}")

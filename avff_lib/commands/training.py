@@ -11,7 +11,7 @@ import numpy as np
 from tyro.conf import OmitArgPrefixes
 
 from avff_lib.clip import AVFFError
-from avff_lib.commands.common import print_skipped, rows_of
+from avff_lib.commands.common import error_rates, examples_of, print_skipped, rows_of, stored_examples
 from avff_lib.training.recipes import Family, Overrides, settings_of
 from avff_lib.training.recipes import Name as Recipe
 
@@ -63,7 +63,8 @@ def pretrain(
     def wanted(row: Row) -> bool:
         return row.split == "train" and row.label == 0
 
-    examples = _examples(data, model, wanted, few=dry_run)
+    examples, skipped = examples_of(data, model.spec, wanted, few=dry_run)
+    print_skipped(skipped)
     if not examples:
         raise AVFFError(f"{data} holds no genuine train clips; stage one learns from those alone")
     batches_of = _batches_of(examples, model, settings.seed, augment, identity_balanced)
@@ -85,10 +86,11 @@ def train(
     overrides: OmitArgPrefixes[Overrides] = Overrides(),
     augment: Augmentation = "mirror",
     identity_balanced: bool = False,
+    false_alarm_rate: float | None = None,
     trained_on: str = "",
     dry_run: bool = False,
 ) -> None:
-    """Stage two, supervised: learn what is false; the threshold is chosen on the validation clips.
+    """Stage two, supervised: learn what is false; the val clips give threshold and calibration.
 
     Args:
         data: folder with a manifest.csv, or with shards; its train and val clips are used.
@@ -99,10 +101,13 @@ def train(
         overrides: of the recipe.
         augment: mirror windows half of the time, or also change picture and sound, lightly or strongly.
         identity_balanced: draw a person first and then a clip, rather than any clip.
+        false_alarm_rate: share of genuine clips that may be called fake, such as 0.05; by default the
+            threshold has the best balanced accuracy.
         trained_on: one sentence on the data that every verdict repeats; by default the folder's name.
         dry_run: print what would happen, with measured memory and time, and train nothing.
     """
-    from avff_lib.evaluation.evaluate import choose_threshold
+    from avff_lib.evaluation.calibration import check_false_alarm_rate
+    from avff_lib.evaluation.evaluate import calibrate
     from avff_lib.models import Detector
     from avff_lib.objectives import stage_two
 
@@ -117,7 +122,8 @@ def train(
     def wanted(row: Row) -> bool:
         return row.split == "train"
 
-    examples = _examples(data, model, wanted, few=dry_run)
+    examples, skipped = examples_of(data, model.spec, wanted, few=dry_run)
+    print_skipped(skipped)
     if len({example.row.label for example in examples}) < 2:
         raise AVFFError(
             f"the train clips of {data} are of one class only; stage two needs genuine and fake ones"
@@ -125,13 +131,16 @@ def train(
     batches_of = _batches_of(examples, model, settings.seed, augment, identity_balanced)
     if dry_run:
         return _print_plan(model, stage_two, batches_of, data, wanted, settings, out)
-    validation = _examples(data, model, lambda row: row.split == "val")
+    validation, also = examples_of(data, model.spec, lambda row: row.split == "val")
+    print_skipped([entry for entry in also if entry not in skipped])
+    if false_alarm_rate is not None:  # before the training, not after it
+        check_false_alarm_rate(false_alarm_rate, sum(example.row.label == 0 for example in validation))
     validate = _validation_auc(validation) if settings.validate_every else None
     if _fit(model, stage_two, batches_of, settings, out, validate):
-        choose_threshold(model, validation)
+        calibrate(model, validation, false_alarm_rate)
         model.config = replace(model.config, trained_on=trained_on or f"{len(examples)} clips of {data.name}")
         model.save_pretrained(out)
-        print(f"saved in {out}, threshold {model.config.threshold:.2f}; next:")
+        print(f"saved in {out}; {_verdicts_of(model)}; next:")
         print(f"  avff evaluate --data {data} --checkpoint {out}")
 
 
@@ -156,6 +165,14 @@ def _fit(
         return False
     print(f"loss {first['loss']:.3f} -> {last['loss']:.3f} in {len(history)} steps")
     return True
+
+
+def _verdicts_of(model: Detector) -> str:
+    found, threshold = model.config.calibration, model.config.threshold
+    if not found.clips:
+        return f"threshold {threshold:.2f}, not fitted, since the val clips are not of both classes"
+    low, high = found.unsure
+    return f"threshold {threshold:.2f}, with {error_rates(found)}; unsure from {low:.2f} to {high:.2f}"
 
 
 def _batches_of(
@@ -200,35 +217,10 @@ def _print_plan(
 
     from avff_lib.training.plan import make_plan
 
-    rows = [example.row for example in _stored(data, model)]
+    rows = [example.row for example in stored_examples(data, model.spec)]
     if not rows:
         rows = rows_of(data)
         missing = sum(not row.path.exists() for row in rows)
         if missing:
             print(f"{missing} of the {len(rows)} files that the manifest lists are not there")
     make_plan(model, objective, batches_of, rows, sum(map(wanted, rows)), settings, out).show(Console())
-
-
-def _examples(
-    data: Path, model: Detector, wanted: Callable[[Row], bool], few: bool = False
-) -> Sequence[Example | StoredExample]:
-    """The wanted clips of a dataset, or of the shards that ``avff prepare`` made of one.
-
-    ``few`` decodes two of each label, which is enough to try a step out.
-    """
-    from avff_lib.data.loader import load_examples
-
-    if stored := _stored(data, model):
-        return [example for example in stored if wanted(example.row)]
-    rows = [row for row in rows_of(data) if wanted(row)]
-    if few:
-        rows = [row for label in (0, 1) for row in [row for row in rows if row.label == label][:2]]
-    examples, skipped = load_examples(rows, model.spec)
-    print_skipped(skipped)
-    return examples
-
-
-def _stored(data: Path, model: Detector) -> list[StoredExample]:
-    from avff_lib.data.shards import INDEX_NAME, read_shards
-
-    return read_shards(data, model.spec) if (data / INDEX_NAME).exists() else []

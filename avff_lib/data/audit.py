@@ -2,8 +2,8 @@
 
 A detector learns whatever separates the classes. Where the fakes begin with a short silence, as in some
 well-known datasets (arXiv 2412.00175), it learns to hear that. The audit lets simple probes
-(`avff_lib.data.probes`) try, and says where one succeeds that should not; and it looks for identities
-in two splits, for duplicates, and for files that cannot be read.
+(`avff_lib.data.probes`) try, and says where one succeeds that should not. It also looks for identities in
+two splits, for duplicates, for lopsided classes, and for files that cannot be read.
 """
 
 from __future__ import annotations
@@ -24,12 +24,15 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from tqdm import tqdm
 
 from avff_lib.clip import AVFFError, MediaError
+from avff_lib.data.duplicates import exact_duplicates, near_duplicates, repetitions
 from avff_lib.data.manifest import CATEGORIES, Row
 from avff_lib.data.probes import PROBES, Measured, measure
+from avff_lib.data.splits import identity_leaks, imbalances, shared_identities, split_names
 
 FAKES = "all fakes"
 FOLDS = 5
 LEAST_CLIPS = 15  # of each class, below which no AUC is estimated
+LEAST_IN_COMMON = 5  # clips that share a codec or a writer, below which it tells nothing of a class
 LEAST_IDENTITIES = 6  # sources of each class
 RESAMPLES = 1000  # of the identities, for the interval
 WIDENING = (1 + FOLDS / (FOLDS - 1)) ** 0.5  # of the interval, as folds share most of their training clips
@@ -80,6 +83,8 @@ class AuditReport:
         counts: clips of each split and category.
         unreadable: a sentence for each file that could not be read.
         duplicates: groups of paths whose decoded frames and samples are equal.
+        near_duplicates: pairs of paths that look and sound the same and should not; see
+            `avff_lib.data.duplicates`.
         shared_identities: for each pair of splits the identities, source or target, that are in both.
         findings: everything above that needs attention, in sentences; empty for a clean dataset.
     """
@@ -88,6 +93,7 @@ class AuditReport:
     counts: dict[str, dict[str, int]]
     unreadable: tuple[str, ...]
     duplicates: tuple[tuple[str, ...], ...]
+    near_duplicates: tuple[tuple[str, str], ...]
     shared_identities: dict[str, tuple[str, ...]]
     findings: tuple[str, ...]
 
@@ -162,12 +168,20 @@ def audit(rows: list[Row], *, seed: int = 0, workers: int | None = None) -> Audi
             cells.append(_judge(name, category, names, table[inside], fake[inside], sources[inside], seed))
 
     counts = {
-        split: dict(Counter(row.category for row in rows if row.split == split)) for split in _splits(rows)
+        split: dict(Counter(row.category for row in rows if row.split == split))
+        for split in split_names(rows)
     }
-    duplicates = _duplicates(kept, looks)
-    shared = _shared_identities(rows)
-    findings = _findings(cells, unreadable, duplicates, shared, rows)
-    return AuditReport(tuple(cells), counts, unreadable, duplicates, shared, findings)
+    prints = [look.fingerprint for look in looks]
+    exact, near = exact_duplicates(kept, prints), near_duplicates(kept, prints)
+    findings = (
+        *_shortcuts(cells),
+        *identity_leaks(rows),
+        *repetitions(exact, near, kept),
+        *_mistakes(unreadable, rows),
+        *imbalances(rows),
+    )
+    pairs = tuple((str(kept[one].path), str(kept[other].path)) for one, other in near)
+    return AuditReport(tuple(cells), counts, unreadable, exact, pairs, shared_identities(rows), findings)
 
 
 def _measure_all(rows: list[Row], workers: int) -> tuple[dict[str, Measured], tuple[str, ...]]:
@@ -194,9 +208,14 @@ def _feature_tables(looks: list[Measured]) -> dict[str, tuple[list[str], np.ndar
         names = list(looks[0].features[name])
         table = np.array([[look.features[name][feature] for feature in names] for look in looks])
         if name == "metadata":
-            codecs = sorted({look.codecs for look in looks})
-            names += [f"codecs are {codec}" for codec in codecs]
-            table = np.hstack((table, [[look.codecs == codec for codec in codecs] for look in looks]))
+            for what, values in (
+                ("written by", [look.writer or "a program without a name" for look in looks]),
+                ("codecs are", [look.codecs for look in looks]),
+            ):
+                common = sorted(value for value, count in Counter(values).items() if count >= LEAST_IN_COMMON)
+                # First of all, as a codec says more than the file size that comes of it.
+                names = [f"{what} {value}" for value in common] + names
+                table = np.hstack((np.array(values)[:, None] == np.array(common, dtype=str), table))
         tables[name] = names, table
     return tables
 
@@ -300,50 +319,19 @@ def _clue(names: list[str], table: np.ndarray, fake: np.ndarray) -> str:
     return f"{names[best]}: median {of_fakes:.5g} in the fakes, {of_genuine:.5g} in genuine clips"
 
 
-def _duplicates(rows: list[Row], looks: list[Measured]) -> tuple[tuple[str, ...], ...]:
-    same: dict[str, list[str]] = {}
-    for row, look in zip(rows, looks, strict=True):
-        same.setdefault(look.content, []).append(str(row.path))
-    return tuple(tuple(paths) for paths in same.values() if len(paths) > 1)
-
-
-def _splits(rows: list[Row]) -> list[str]:
-    return list(dict.fromkeys(row.split for row in rows))
-
-
-def _shared_identities(rows: list[Row]) -> dict[str, tuple[str, ...]]:
-    people = {
-        split: {name for row in rows if row.split == split for name in (row.source, *row.targets)}
-        for split in _splits(rows)
-    }
-    splits = list(people)
-    shared = {}
-    for i, one in enumerate(splits):
-        for other in splits[i + 1 :]:
-            if both := people[one] & people[other]:
-                shared[f"{one} and {other}"] = tuple(sorted(both))
-    return shared
-
-
-def _findings(
-    cells: list[Cell],
-    unreadable: tuple[str, ...],
-    duplicates: tuple[tuple[str, ...], ...],
-    shared: dict[str, tuple[str, ...]],
-    rows: list[Row],
-) -> tuple[str, ...]:
-    found = [
+def _shortcuts(cells: list[Cell]) -> list[str]:
+    """A sentence for each leak."""
+    return [
         f"{cell.probe} tells {cell.category} from genuine clips with an AUC of {cell.auc:.2f} "
         f"({cell.low:.2f}–{cell.high:.2f}), which it should not; {cell.clue}"
         for cell in cells
         if cell.verdict == "leaks"
     ]
-    for splits, people in shared.items():
-        some = ", ".join(people[:3]) + (", …" if len(people) > 3 else "")
-        found.append(f"{len(people)} identities are in both {splits}: {some}; give each to one split only")
-    if duplicates:
-        pair = " and ".join(duplicates[0][:2])
-        found.append(f"{len(duplicates)} clips are there more than once, such as {pair}; keep one of each")
+
+
+def _mistakes(unreadable: tuple[str, ...], rows: list[Row]) -> list[str]:
+    """Sentences on files that cannot be read and rows that contradict themselves."""
+    found = []
     if unreadable:
         found.append(f"{len(unreadable)} files cannot be read; the first: {unreadable[0]}")
     odd = [row for row in rows if (row.label == 1) != (row.category != CATEGORIES[0])]
@@ -352,7 +340,4 @@ def _findings(
             f"{len(odd)} clips have labels that contradict their category, such as {odd[0].path}: label "
             f"{odd[0].label} and category {odd[0].category}; correct the manifest"
         )
-    for label, name in ((0, "genuine"), (1, "fake")):
-        if not any(row.label == label for row in rows):
-            found.append(f"there are no {name} clips, so nothing can be compared; add some")
-    return tuple(found)
+    return found

@@ -19,7 +19,7 @@ from avff_lib.clip import AVFFError, Clip, InputSpec, ModelInputs
 from avff_lib.data.augment import Augment, change_speed
 from avff_lib.data.manifest import Row
 from avff_lib.media.decode import read_clip
-from avff_lib.media.faces import crop_face, speaker_face, track_faces
+from avff_lib.media.faces import FaceTrack, crop_face, speaker_face, track_faces
 from avff_lib.preprocess.prepare import collate, prepare
 from avff_lib.workers import map_in_processes
 
@@ -82,15 +82,25 @@ def load_examples(
 def load_example(row: Row, spec: InputSpec) -> Example | Skipped:
     """Decode one clip and cut it down to the speaker's face, or say why that cannot be done."""
     try:
-        clip = read_clip(row.path, sample_rate=spec.sample_rate)
-        if clip.duration < spec.duration:
-            raise AVFFError(f"it lasts {clip.duration:.2f} s; the model needs {spec.duration:g} s")
-        face = speaker_face(track_faces(clip))
-        if face is None:
-            raise AVFFError("no face was found in it")
+        clip, face = read_speaker(row, spec)
     except AVFFError as error:
         return Skipped(row, str(error))
     return Example(row, crop_face(clip, face, spec.image_size))
+
+
+def read_speaker(row: Row, spec: InputSpec) -> tuple[Clip, FaceTrack]:
+    """Decode one clip whole, and find the speaker's face in it.
+
+    Raises:
+        AVFFError: it cannot be read, is shorter than ``spec.duration``, or shows no face.
+    """
+    clip = read_clip(row.path, sample_rate=spec.sample_rate)
+    if clip.duration < spec.duration:
+        raise AVFFError(f"it lasts {clip.duration:.2f} s; the model needs {spec.duration:g} s")
+    face = speaker_face(track_faces(clip))
+    if face is None:
+        raise AVFFError("no face was found in it")
+    return clip, face
 
 
 def window_label(row: Row, start: float, duration: float) -> int:

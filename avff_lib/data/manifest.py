@@ -13,7 +13,7 @@ from avff_lib.clip import AVFFError
 
 CATEGORIES = ("RVRA", "RVFA", "FVRA", "FVFA")  # real/fake video, real/fake audio (FakeAVCeleb)
 SPLITS = ("train", "val", "test")
-COLUMNS = ("path", "label", "category", "method", "source", "targets", "split", "fake_segments")
+COLUMNS = ("path", "label", "category", "method", "source", "targets", "split", "fake_segments", "group")
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,8 @@ class Row:
         targets: identities whose face or voice was put in.
         split: one of `SPLITS`.
         fake_segments: (start, end) of each forged part, in seconds; empty if genuine or not known.
+        group: of people that the source belongs to, in the dataset's own words, such as
+            ``"African, women"``; empty if not known. Metrics are given for each.
     """
 
     path: Path
@@ -39,6 +41,7 @@ class Row:
     targets: tuple[str, ...] = ()
     split: str = "test"
     fake_segments: tuple[tuple[float, float], ...] = ()
+    group: str = ""
 
 
 def write_manifest(rows: Iterable[Row], path: Path) -> None:
@@ -50,9 +53,8 @@ def write_manifest(rows: Iterable[Row], path: Path) -> None:
             segments = ";".join(f"{start:.3f}-{end:.3f}" for start, end in row.fake_segments)
             where = Path(os.path.relpath(row.path, path.parent)).as_posix()
             targets = ";".join(row.targets)
-            table.writerow(
-                [where, row.label, row.category, row.method, row.source, targets, row.split, segments]
-            )
+            what = (row.label, row.category, row.method, row.source, targets, row.split, segments)
+            table.writerow([where, *what, row.group])
 
 
 def read_manifest(path: Path) -> list[Row]:
@@ -110,4 +112,5 @@ def _parse(record: dict[str, str | None], manifest: Path, line: int) -> Row:
         targets=tuple(part for part in value("targets", "").split(";") if part),
         split=value("split", "test", SPLITS),
         fake_segments=segments,
+        group=value("group", ""),
     )

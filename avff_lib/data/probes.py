@@ -7,7 +7,6 @@ fakes all the same, a detector may learn that shortcut instead of the forgery.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +14,8 @@ import cv2
 import numpy as np
 from scipy.stats import kurtosis
 
-from avff_lib.clip import Clip, MediaError
+from avff_lib.clip import MediaError
+from avff_lib.data.duplicates import Fingerprint, fingerprint
 from avff_lib.media.decode import probe, read_clip
 
 PROBES = ("metadata", "silence", "loudness", "frame", "audio", "video")
@@ -33,12 +33,14 @@ class Measured:
     Attributes:
         features: for each of `PROBES` the named numbers that it sees.
         codecs: names of the container and of both codecs.
-        content: hash of the decoded frames and samples.
+        writer: the program that wrote the file, as far as its tags say.
+        fingerprint: what the clip is known again by.
     """
 
     features: dict[str, dict[str, float]]
     codecs: str
-    content: str
+    writer: str
+    fingerprint: Fingerprint
 
 
 def measure(path: Path) -> Measured:
@@ -70,7 +72,8 @@ def measure(path: Path) -> Measured:
         "audio": audio_statistics(clip.waveform),
         "video": video_statistics(grey),
     }
-    return Measured(features, f"{path.suffix} {info.video_codec} {info.audio_codec}", _content_hash(clip))
+    codecs = f"{path.suffix} {info.video_codec} {info.audio_codec}"
+    return Measured(features, codecs, info.writer, fingerprint(clip))
 
 
 def silence(waveform: np.ndarray) -> dict[str, float]:
@@ -172,9 +175,3 @@ def _by_cell(name: str, values: np.ndarray) -> dict[str, float]:
     rows, columns = ("upper", "middle", "lower"), ("left", "centre", "right")
     places = [f"{row} {column}" for row in rows for column in columns]
     return {f"{name}, {place}": float(value) for place, value in zip(places, values, strict=True)}
-
-
-def _content_hash(clip: Clip) -> str:
-    content = hashlib.sha256(np.ascontiguousarray(clip.frames))
-    content.update(clip.waveform)
-    return content.hexdigest()

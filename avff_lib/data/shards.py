@@ -139,6 +139,19 @@ def read_shards(folder: Path, spec: InputSpec) -> list[StoredExample]:
     return examples
 
 
+def left_out(folder: Path, spec: InputSpec) -> list[tuple[str, str]]:
+    """Path and reason of each clip, of any split, that `read_shards` does not give for ``spec``."""
+    reasons = []
+    for shard in _read_index(folder)["shards"]:
+        reasons += [tuple(entry) for entry in shard["skipped"]]
+        reasons += [
+            (clip["row"]["path"], f"it lasts {clip['duration']:.2f} s; the model needs {spec.duration:g} s")
+            for clip in shard["clips"]
+            if clip["duration"] < spec.duration
+        ]
+    return reasons
+
+
 def _make_shard(
     job: tuple[Path, Sequence[Row]], *, spec: InputSpec, root: Path, known: dict[str, dict[str, Any]]
 ) -> dict[str, Any]:

@@ -37,6 +37,7 @@ class MediaInfo:
         video_codec, audio_codec: FFmpeg's names.
         sample_rate: of the sound, in Hz.
         channels: of the sound.
+        writer: what the tags say of the program that wrote the file, empty if nothing.
     """
 
     duration: float
@@ -47,6 +48,7 @@ class MediaInfo:
     sample_rate: int
     channels: int
     audio_codec: str
+    writer: str
 
 
 def probe(path: str | Path) -> MediaInfo:
@@ -67,7 +69,14 @@ def probe(path: str | Path) -> MediaInfo:
             sample_rate=audio.sample_rate,
             channels=audio.channels,
             audio_codec=audio.codec.canonical_name,
+            writer=_writer(streams),
         )
+
+
+def _writer(streams: Streams) -> str:
+    tags = {name.lower(): value for name, value in streams.video.container.metadata.items()}
+    tags["handler"] = streams.video.metadata.get("handler_name", "")
+    return ", ".join(tags[name] for name in ("major_brand", "encoder", "handler") if tags.get(name))
 
 
 def read_clip(
@@ -139,8 +148,9 @@ def iter_clips(
             buffer.forget(start)  # not start + hop: the last window may begin right after this one
             start += hop
         if start == first:
-            buffer.check_length(first + (duration if shortest is None else shortest))
-            yield buffer.cut(first, min(duration, buffer.shown_until - first))
+            shortest = duration if shortest is None else shortest
+            buffer.check_length(first + shortest)  # which lets a frame's length pass
+            yield buffer.cut(first, min(duration, max(shortest, buffer.shown_until - first)))
         elif (last := buffer.shown_until - duration) > start - hop + 0.5 / sample_rate:
             yield buffer.cut(last, duration)
 

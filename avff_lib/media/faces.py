@@ -60,7 +60,7 @@ def track_faces(clip: Clip, *, every: int = 5) -> list[FaceTrack]:
         for found in detect_faces(clip.frames[frame]):
             # The last known place counts even if the face was missed for a while.
             open_trails = [t for t in trails if frame not in t]
-            overlaps = [_iou(found, t[max(t)]) for t in open_trails]
+            overlaps = [overlap(found, t[max(t)]) for t in open_trails]
             if overlaps and max(overlaps) >= SAME_FACE:
                 open_trails[int(np.argmax(overlaps))][frame] = found
             else:
@@ -71,11 +71,13 @@ def track_faces(clip: Clip, *, every: int = 5) -> list[FaceTrack]:
 def speaker_face(tracks: list[FaceTrack]) -> FaceTrack | None:
     """The face seen longest and largest (frames x mean area), or ``None`` if there is no face."""
 
-    def weight(track: FaceTrack) -> float:
-        left, top, right, bottom = track.boxes.T
-        return float(track.found.sum() * ((right - left) * (bottom - top)).mean())
+    return max(tracks, key=prominence, default=None)
 
-    return max(tracks, key=weight, default=None)
+
+def prominence(track: FaceTrack) -> float:
+    """How much there is of a face: frames x mean area in pixels."""
+    left, top, right, bottom = track.boxes.T
+    return float(track.found.sum() * ((right - left) * (bottom - top)).mean())
 
 
 def crop_face(clip: Clip, track: FaceTrack, size: int) -> Clip:
@@ -131,10 +133,10 @@ def _network(rows: int, columns: int) -> cv2.dnn.Net:
     return cv2.dnn.readNetFromONNX(str(Path(package.origin).with_name("centerface.onnx")))
 
 
-def _iou(a: np.ndarray, b: np.ndarray) -> float:
+def overlap(a: np.ndarray, b: np.ndarray) -> float:
     """Intersection over union of two boxes (left, top, right, bottom, ...)."""
-    overlap = np.clip(np.minimum(a[2:4], b[2:4]) - np.maximum(a[:2], b[:2]), 0, None).prod()
-    return float(overlap / ((a[2:4] - a[:2]).prod() + (b[2:4] - b[:2]).prod() - overlap))
+    shared = np.clip(np.minimum(a[2:4], b[2:4]) - np.maximum(a[:2], b[:2]), 0, None).prod()
+    return float(shared / ((a[2:4] - a[:2]).prod() + (b[2:4] - b[:2]).prod() - shared))
 
 
 def _track(trail: dict[int, np.ndarray], looks: np.ndarray, n_frames: int, every: int) -> FaceTrack:

@@ -14,6 +14,7 @@ from avff_lib.models import encoders
 from avff_lib.models.base import Detector
 from avff_lib.nn.cross_modal import CrossModalFusion, agreement
 from avff_lib.nn.sequences import to_steps
+from avff_lib.verdict import Calibration
 
 TINY_AUDIO = {
     "hidden_size": 128,
@@ -54,6 +55,7 @@ class AVFFConfig:
             documented system does.
         duration, frame_count, image_size, mean, std, sample_rate: see `avff_lib.clip.InputSpec`.
         threshold: probability from which a clip is called fake, chosen on validation data.
+        calibration: see `avff_lib.verdict.Calibration`; likewise.
         trained_on: one sentence for the reader of a verdict.
     """
 
@@ -70,6 +72,7 @@ class AVFFConfig:
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
     sample_rate: int = 16_000
     threshold: float = 0.5
+    calibration: Calibration = field(default_factory=Calibration)
     trained_on: str = "nothing yet: its weights are random"
 
     def __post_init__(self) -> None:

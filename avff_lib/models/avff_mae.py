@@ -32,6 +32,7 @@ from avff_lib.nn.patches import (
 )
 from avff_lib.nn.sequences import Centre, to_steps
 from avff_lib.nn.translation import SliceTranslator
+from avff_lib.verdict import Calibration
 
 TINY = {
     "dim": 144,
@@ -95,6 +96,7 @@ class AVFFMAEConfig:
         gradient_penalty: weight of it in the critic's loss; 0 in MARLIN's released recipe.
         dropout: before the classifier.
         threshold: probability from which a clip is called fake, chosen on validation data.
+        calibration: see `avff_lib.verdict.Calibration`; likewise.
         trained_on: one sentence for the reader of a verdict.
     """
 
@@ -133,6 +135,7 @@ class AVFFMAEConfig:
     gradient_penalty: float = 0.0
     dropout: float = 0.1
     threshold: float = 0.5
+    calibration: Calibration = field(default_factory=Calibration)
     trained_on: str = "nothing yet: its weights are random"
 
     def __post_init__(self) -> None:
@@ -339,12 +342,21 @@ class AVFFMAE(Detector):
         visual_pair = torch.cat([visual, self.audio_to_visual(audio)], dim=-1)  # (B, K, Nv / K, 2 D)
         parts = [self.audio_reduction(audio_pair).mean(dim=2), self.visual_reduction(visual_pair).mean(dim=2)]
         if self.config.agreement:
-            audio = self.audio_centre(to_steps(features.audio, self.config.slices))  # (B, K, D)
-            visual = self.visual_centre(to_steps(features.visual, self.config.slices))
-            parts.append(agreement(Features(audio, visual)))
+            parts.append(agreement(self._slice_means(features)))
         if features.detail is not None:
             parts.append(to_steps(features.detail, self.config.slices))
         return torch.cat(parts, dim=-1)
+
+    def agreement(self, features: Features) -> Tensor:
+        """``(B, K)``, one value a slice; see `Detector.agreement`."""
+        return super().agreement(self._slice_means(features))
+
+    def _slice_means(self, features: Features) -> Features:
+        """Both streams as one vector a slice ``(B, K, D)``, less what all windows have in common there."""
+        return Features(
+            audio=self.audio_centre(to_steps(features.audio, self.config.slices)),
+            visual=self.visual_centre(to_steps(features.visual, self.config.slices)),
+        )
 
     def head(self, fused: Tensor) -> Tensor:
         """``(B, K, 2 R)`` or longer, as `fuse` returns it -> logits ``(B,)``."""

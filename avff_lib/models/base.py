@@ -16,11 +16,16 @@ from transformers import PreTrainedModel
 
 from avff_lib.atomic import atomic_write
 from avff_lib.clip import AVFFError, Features, InputSpec, ModelInputs
+from avff_lib.domain import Domain
 from avff_lib.nn.blocks import Block
+from avff_lib.nn.cross_modal import agreement
 from avff_lib.nn.detail import DetailPath
+from avff_lib.verdict import Calibration
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
+DOMAIN_NAME = "domain.safetensors"
+LATER_FIELDS = {"calibration"}  # checkpoints may be older than these, and their defaults change nothing
 
 
 class Detector(nn.Module, ABC):
@@ -28,8 +33,10 @@ class Detector(nn.Module, ABC):
 
     A subclass names its config dataclass in ``config_class`` and implements `encode`, `spectrogram`,
     `fuse`, `head`. The config holds everything that is needed to rebuild the model without a hub, and also
-    ``threshold`` (probability from which a clip is called fake) and ``trained_on`` (one sentence).
+    ``threshold`` (probability from which a clip is called fake), ``calibration`` (see
+    `avff_lib.verdict.Calibration`) and ``trained_on`` (one sentence).
     Its ``detail`` is 0, or the length of what a path for fine detail says of each stream.
+    ``domain`` is what the clips looked like that it was calibrated on, None before that.
     There are two presets: `tiny`, made from the fields in ``tiny_config``, and ``base()``, of the
     documented size with pretrained encoders.
     """
@@ -45,6 +52,7 @@ class Detector(nn.Module, ABC):
         super().__init__()
         self.config = config
         self.detail = DetailPath(config.detail) if config.detail else None
+        self.domain: Domain | None = None
 
     @classmethod
     def tiny(cls, seed: int = 0) -> Self:
@@ -73,6 +81,14 @@ class Detector(nn.Module, ABC):
             return features
         return replace(features, detail=self.detail(inputs.frames, self.spectrogram(inputs)))
 
+    def agreement(self, features: Features) -> Tensor:
+        """How far lips and voice change alike, ``(B, T)`` in [-1, 1]: the cosine of their changes.
+
+        About 0 for streams that have nothing to do with each other; what is usual for streams that belong
+        together depends on the model.
+        """
+        return agreement(features).mean(dim=-1)
+
     @abstractmethod
     def fuse(self, features: Features) -> Tensor:
         """Features -> fused sequence ``(B, T, D)``, D as the model pleases."""
@@ -82,7 +98,7 @@ class Detector(nn.Module, ABC):
         """Fused sequence -> logits ``(B,)``."""
 
     def forward(self, inputs: ModelInputs) -> Tensor:
-        """Prepared batch -> logits ``(B,)``; the probability of fake is their sigmoid."""
+        """Prepared batch -> logits ``(B,)``; the probability of fake, uncalibrated, is their sigmoid."""
         return self.head(self.fuse(self.features(inputs)))
 
     def set_checkpointing(self, on: bool) -> None:
@@ -100,7 +116,7 @@ class Detector(nn.Module, ABC):
                 module.set_grad_checkpointing(on)
 
     def save_pretrained(self, folder: Path | str, *, half: bool = False) -> None:
-        """Write config and weights into ``folder``, each in one atomic step.
+        """Write config, weights and domain into ``folder``, each in one atomic step.
 
         With ``half`` weights are stored as float16, in half the space; `from_pretrained` gives float32 back.
         """
@@ -115,6 +131,10 @@ class Detector(nn.Module, ABC):
         }
         with atomic_write(folder / WEIGHTS_NAME) as path:
             save_file(weights, path)
+        if self.domain is None:
+            (folder / DOMAIN_NAME).unlink(missing_ok=True)
+        else:
+            self.domain.save(folder / DOMAIN_NAME)
 
     @classmethod
     def from_pretrained(cls, folder: Path | str) -> Self:
@@ -133,11 +153,14 @@ class Detector(nn.Module, ABC):
             known = ", ".join(name for name, member in Detector.families.items() if issubclass(member, cls))
             raise AVFFError(f"{folder / CONFIG_NAME} names no known model family; expected one of {known}")
         expected = {field.name for field in fields(family.config_class)}
-        if config.keys() != expected:
+        if config.keys() | LATER_FIELDS != expected:
             raise AVFFError(
                 f"{folder / CONFIG_NAME} does not fit {family.__name__}: "
-                f"{_difference(config.keys(), expected)}; save the model anew with this version"
+                f"{_difference(config.keys() | LATER_FIELDS, expected)}; "
+                "save the model anew with this version"
             )
+        if "calibration" in config:
+            config["calibration"] = _calibration(config["calibration"], folder)
         model = family(family.config_class(**config))
         try:
             weights = load_file(folder / WEIGHTS_NAME)
@@ -158,6 +181,8 @@ class Detector(nn.Module, ABC):
                     f"for {tuple(wanted[name].shape)}; take both files from one checkpoint"
                 )
         model.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+        if (folder / DOMAIN_NAME).exists():
+            model.domain = Domain.load(folder / DOMAIN_NAME)
         return model.eval()
 
 
@@ -181,6 +206,16 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise AVFFError(f"{path} is not a JSON object; copy the checkpoint anew")
     # JSON has no tuples; a config compares equal to the one that was saved only with them.
     return {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
+
+
+def _calibration(found: Any, folder: Path) -> Calibration:
+    try:
+        return Calibration(**{**found, "unsure": found["unsure"] and tuple(found["unsure"])})
+    except (TypeError, KeyError, IndexError):
+        raise AVFFError(
+            f"the calibration in {folder / CONFIG_NAME} is {found!r}; expected an object with "
+            f"{', '.join(field.name for field in fields(Calibration))}; copy the checkpoint anew"
+        ) from None
 
 
 def _difference(found: Any, expected: Any) -> str:

@@ -1,0 +1,85 @@
+"""A window as it is explained: its frames and its spectrogram, and the cells that they are divided into."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from avff_lib.clip import AVFFError, InputSpec, ModelInputs
+
+N_FFT, HOP = 512, 128  # samples; of the spectrum in which a waveform is explained
+CELLS = {"frames": (8, 8), "sound": (16, 16)}  # rows and columns; bands and stretches of time
+BATCH = 8
+
+
+class Judge(Protocol):
+    """What can be explained: a `Detector` in evaluation mode, or anything that is called like one."""
+
+    spec: InputSpec
+    training: bool
+
+    def __call__(self, inputs: ModelInputs) -> Tensor: ...
+
+
+class Views:
+    """A batch of inputs as it is explained: frames as they are, a waveform as its complex spectrum.
+
+    The way back from the spectrum is linear, so a share of the spectrum is a share of the waveform.
+    """
+
+    def __init__(self, spec: InputSpec, inputs: ModelInputs) -> None:
+        # Copies, since tensors made in inference mode cannot be part of a graph.
+        self.frames, self.sound = inputs.frames.detach().clone(), inputs.audio.detach().clone()
+        self.samples = None if spec.audio == "mel" else inputs.audio.shape[-1]
+        self.window = torch.hann_window(N_FFT, device=inputs.audio.device)
+        if self.samples:
+            self.sound = torch.stft(self.sound, N_FFT, HOP, window=self.window, return_complex=True)
+
+    def towards(self, other: Views, frames: Tensor, sound: Tensor) -> tuple[Tensor, Tensor]:
+        """Points between this batch and another, by shares that broadcast: 0 is this one, 1 the other."""
+        return (
+            self.frames + frames * (other.frames - self.frames),
+            self.sound + sound * (other.sound - self.sound),
+        )
+
+    def inputs(self, frames: Tensor, sound: Tensor) -> ModelInputs:
+        """Points as a model takes them."""
+        if self.samples:
+            sound = torch.istft(sound, N_FFT, HOP, window=self.window, length=self.samples)
+        return ModelInputs(frames, sound)
+
+
+def memberships(sizes: tuple[int, int], parts: tuple[int, int]) -> list[Tensor]:
+    """For both axes ``(parts, size)``: 1 where a place belongs to a part."""
+    return [torch.eye(p)[:, torch.arange(s) * p // s] for s, p in zip(sizes, parts, strict=True)]
+
+
+def spread(cells: Tensor, parts: tuple[int, int], sizes: tuple[int, int]) -> Tensor:
+    """Values of cells ``(..., rows, columns)`` -> of every point of the map ``(..., H, W)``."""
+    rows, columns = (m.to(cells) for m in memberships(sizes, parts))
+    return rows.T @ cells @ columns
+
+
+def check(model: Judge, inputs: ModelInputs, baselines: ModelInputs) -> None:
+    """Raise an `AVFFError` if the model cannot be explained on these inputs."""
+    if model.training:
+        raise AVFFError(
+            "the model is in training mode, where dropout moves its logits; call model.eval() first"
+        )
+    spec = model.spec
+    expected = (1, spec.frame_count, 3, spec.image_size, spec.image_size)
+    if tuple(inputs.frames.shape) != expected or len(inputs.audio) != 1:
+        raise AVFFError(
+            f"frames are {tuple(inputs.frames.shape)} with {len(inputs.audio)} sounds; expected one window, "
+            f"{expected}, as prepare(clip, model.spec) makes it"
+        )
+    shapes = [tuple(x.shape[1:]) for x in (inputs.frames, baselines.frames, inputs.audio, baselines.audio)]
+    if shapes[0] != shapes[1] or shapes[2] != shapes[3]:
+        raise AVFFError(
+            f"a baseline has the shapes {shapes[1]} and {shapes[3]}, the window {shapes[0]} and {shapes[2]}; "
+            "prepare both by the same spec"
+        )
+    if not (inputs.frames.isfinite().all() and inputs.audio.isfinite().all()):
+        raise AVFFError("the window holds values that are no numbers; decode and prepare the clip anew")

@@ -1,0 +1,63 @@
+"""What the shipped detector says of every window of the corpus's validation and test clips, uncalibrated.
+
+    avff synth data/avff-medium --clips 3000 --identities 300 --seed 2026
+    avff prepare data/avff-medium --out data/shards
+    python results/scores.py
+
+Chapter 12 calibrates by these numbers, and chapter 13 computes its metrics and their intervals from them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+
+from avff_lib.atomic import atomic_write
+from avff_lib.data.shards import read_shards
+from avff_lib.evaluation.evaluate import Scored, score_readable
+from avff_lib.predict import SHIPPED, load_detector
+from avff_lib.verdict import Calibration
+
+OUT = Path(__file__).with_name(f"scores-{SHIPPED}.json")
+
+
+def main(shards: Path = Path("data/shards"), threads: int = 2) -> None:
+    """Score, and write down.
+
+    Args:
+        shards: the corpus, as the commands above leave it.
+        threads: of the processor; the last digits depend on it.
+    """
+    torch.set_num_threads(threads)
+    model = load_detector(SHIPPED)
+    model.config = replace(model.config, calibration=Calibration())
+    examples = read_shards(shards, model.spec)
+    found: dict[str, Any] = {"command": "python results/scores.py", "model": SHIPPED}
+    for split in ("val", "test"):
+        scored, _ = score_readable(model, [example for example in examples if example.row.split == split])
+        found[split] = columns(scored)
+    with atomic_write(OUT) as path:
+        path.write_text(json.dumps(found) + "\n")
+
+
+def columns(scored: Sequence[Scored]) -> dict[str, list[Any]]:
+    """A table with a row for each clip; ``segment`` is its forged part in seconds, (0, 0) without one."""
+    rows = [entry.row for entry in scored]
+    return {
+        "label": [row.label for row in rows],
+        "method": [row.method for row in rows],
+        "person": [row.source for row in rows],
+        "segment": [row.fake_segments[0] if row.fake_segments else (0.0, 0.0) for row in rows],
+        "windows": [[round(float(score), 7) for score in entry.windows] for entry in scored],
+        "window_labels": [entry.window_labels.tolist() for entry in scored],
+    }
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

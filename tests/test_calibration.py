@@ -1,0 +1,258 @@
+"""Calibration: what is fitted is found again, promises are kept, and older checkpoints stay as they were."""
+
+import json
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import expit, logit
+from sklearn.linear_model import LogisticRegression
+from torchmetrics.functional.classification import binary_calibration_error
+
+from avff_lib.clip import AVFFError, Clip
+from avff_lib.data.loader import Example
+from avff_lib.data.manifest import Row
+from avff_lib.evaluation import evaluate as evaluation
+from avff_lib.evaluation.calibration import (
+    Reliability,
+    balanced_weights,
+    check_false_alarm_rate,
+    clips_needed,
+    fit_temperature,
+    threshold_for,
+    unsure_range,
+)
+from avff_lib.models import AVFF
+from avff_lib.models.base import CONFIG_NAME
+from avff_lib.timeline import clip_score
+from avff_lib.verdict import Calibration
+
+
+def calibrated_scores(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Labels, half of either, and logits that are log-likelihood ratios: two Gaussians with unit variance."""
+    distance = 2.0
+    labels = np.repeat([0, 1], count)
+    return labels, distance * rng.normal(distance * (labels - 0.5))
+
+
+def test_temperature_and_bias_that_were_put_in_are_found():
+    labels, logits = calibrated_scores(4000, np.random.default_rng(0))
+    raw = expit((logits - 0.7) * 2.5)
+    temperature, bias = fit_temperature(labels, raw)
+    assert temperature == pytest.approx(2.5, rel=0.06)
+    assert bias == pytest.approx(0.7, abs=0.1)
+    before, after = (
+        Reliability.of(labels, raw),
+        Reliability.of(labels, expit(logit(raw) / temperature + bias)),
+    )
+    assert after.ece < 0.02 < before.ece
+    assert after.brier < before.brier
+
+
+def test_temperature_is_a_logistic_regression_with_smoothed_labels():
+    rng = np.random.default_rng(9)
+    labels = (np.arange(90) % 3 > 0).astype(int)
+    logits = rng.normal(labels - 0.5, 1.5)
+    temperature, bias = fit_temperature(labels, expit(logits))
+    high, low = 61 / 62, 1 / 32
+    chances = np.where(labels == 1, high, low)
+    weights = np.concatenate([chances, 1 - chances]) * np.tile(balanced_weights(labels), 2) * 90
+    twice = np.tile(logits, 2)[:, None]
+    twin = LogisticRegression(C=np.inf, tol=1e-10).fit(twice, np.repeat([1, 0], 90), sample_weight=weights)
+    assert 1 / temperature == pytest.approx(float(twin.coef_[0, 0]), rel=1e-4)
+    assert bias == pytest.approx(float(twin.intercept_[0]), abs=1e-4)
+
+
+def test_calibration_does_not_depend_on_how_many_fakes_there_are():
+    labels, logits = calibrated_scores(4000, np.random.default_rng(1))
+    kept = (labels == 1) | (np.arange(len(labels)) % 10 == 0)
+    temperature, bias = fit_temperature(labels[kept], expit(logits[kept]))
+    assert temperature == pytest.approx(1.0, rel=0.15)
+    assert bias == pytest.approx(0.0, abs=0.2)
+    assert balanced_weights(labels[kept])[labels[kept] == 1].sum() == pytest.approx(0.5)
+
+
+def test_scores_that_say_nothing_stay_without_a_verdict():
+    labels = np.repeat([0, 1], 100)
+    for scores in (np.full(200, 0.9), np.linspace(0.99, 0.01, 200)):  # all alike, and upside down
+        temperature, bias = fit_temperature(labels, scores)
+        assert np.abs(expit(logit(scores) / temperature + bias) - 0.5).max() < 0.1
+
+
+def test_few_clips_without_an_error_do_not_make_a_detector_certain():
+    labels = np.array([0, 0, 1, 1])
+    temperature, bias = fit_temperature(labels, np.array([0.1, 0.2, 0.8, 0.9]))
+    scores = expit(logit(np.array([0.2, 0.8])) / temperature + bias)
+    assert 0.1 < scores[0] < 0.4
+    assert 0.6 < scores[1] < 0.9
+
+
+def test_reliability_agrees_with_torchmetrics_and_a_closed_form():
+    rng = np.random.default_rng(3)
+    labels, scores = rng.permutation(np.repeat([0, 1], 200)), rng.uniform(0, 1, 400)
+    found = Reliability.of(labels, scores)
+    expected = binary_calibration_error(torch.tensor(scores), torch.tensor(labels), n_bins=10)
+    assert found.ece == pytest.approx(float(expected), abs=1e-6)
+    assert found.brier == pytest.approx(np.mean((scores - labels) ** 2))
+    # Labels drawn by a coin under scores that are uniform: ECE is the mean of |p - 1/2|, 1/4; Brier is 1/3.
+    many = np.linspace(0, 1, 20_000)
+    useless = Reliability.of(np.arange(20_000) % 2, many)
+    assert useless.ece == pytest.approx(0.25, abs=0.001)
+    assert useless.brier == pytest.approx(1 / 3, abs=0.001)
+
+
+def test_what_chance_does_to_an_ece_is_told():
+    rng = np.random.default_rng(8)
+    scores = rng.uniform(0, 1, 300)
+    found, told = [], []
+    for _ in range(100):
+        labels = rng.binomial(1, scores)
+        found.append(Reliability.of(labels, scores).ece)
+        told.append(Reliability.ece_by_chance(labels, scores, rng))
+    assert np.mean(told) == pytest.approx(np.mean(found), rel=0.1)
+
+
+def test_reliability_of_scores_at_the_ends_and_of_one_class():
+    found = Reliability.of(np.array([0, 1]), np.array([0.0, 1.0]))
+    assert (found.ece, found.brier) == (0, 0)
+    assert [entry["clips"] for entry in found.to_json()["bins"]] == [1, 1]
+    json.dumps(found.to_json(), allow_nan=False)
+    alone = Reliability.of(np.array([1, 1]), np.array([0.5, 0.7]))
+    assert alone.weight.sum() == pytest.approx(1)
+    assert alone.ece == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.1, 0.3])
+def test_a_stated_false_alarm_rate_is_kept_on_other_clips(rate):
+    """Mean over many validation sets, each judged by the exact rate of its threshold."""
+    rng = np.random.default_rng(4)
+    kept = [1 - threshold_for(rng.uniform(0, 1, 40), rate) for _ in range(4000)]
+    expected = int(rate * 41) / 41  # that of the k-th highest of 40, by symmetry
+    assert np.mean(kept) == pytest.approx(expected, abs=0.003)
+    assert np.mean(kept) <= rate + 0.002
+
+
+def test_a_rate_that_so_few_clips_cannot_promise_is_refused():
+    assert clips_needed(0.05) == 19
+    assert threshold_for(np.arange(19) / 100, 0.05) > 0.18
+    for rate, clips, said in (
+        (0.05, 18, "needs 19 genuine"),
+        (0.01, 40, "needs 99"),
+        (1.5, 40, "between 0 and 1"),
+    ):
+        with pytest.raises(AVFFError, match=said):
+            check_false_alarm_rate(rate, clips)
+
+
+def test_outside_of_the_unsure_range_either_error_is_rare():
+    rng = np.random.default_rng(5)
+    for distance in (0.0, 1.5, 6.0):  # useless, fair, and so good that the two ends change places
+        errors = []
+        for _ in range(300):
+            labels = np.repeat([0, 1], 60)
+            scores = expit(rng.normal(distance * (labels - 0.5)))
+            low, high = unsure_range(labels, scores, threshold=0.5)
+            assert low <= 0.5 <= high
+            fresh = expit(rng.normal(distance * (labels - 0.5)))
+            errors.append([(fresh[labels == 0] > high).mean(), (fresh[labels == 1] < low).mean()])
+        assert (np.mean(errors, axis=0) <= 0.055).all()
+    assert unsure_range(np.array([0, 1]), np.array([0.1, 0.9]), 0.5) == (0.0, 1.0)
+
+
+def test_without_a_calibration_scores_stay_and_with_one_their_order_does():
+    logits = np.linspace(-12, 12, 101)
+    raw, calibration = expit(logits), Calibration(temperature=2.0, bias=1.0)
+    assert np.array_equal(Calibration().apply(raw), raw)
+    assert calibration.apply(raw) == pytest.approx(expit(logits / 2 + 1))
+    assert (np.diff(calibration.apply(raw)) > 0).all()
+    assert calibration.apply(np.float32([0, 1])).tolist() == [0, 1]
+    assert clip_score([0.2, 0.6], calibration) == pytest.approx(calibration.apply(0.4))
+
+
+def test_a_calibration_is_saved_and_older_checkpoints_have_none(mini, tmp_path):
+    calibration = Calibration(2.0, -0.5, (0.2, 0.7), 0.05, 0.1, 0.2, 40, 12)
+    mini.config = replace(mini.config, calibration=calibration)
+    mini.save_pretrained(tmp_path)
+    assert AVFF.from_pretrained(tmp_path).config == mini.config
+    config = json.loads((tmp_path / CONFIG_NAME).read_text())
+    del config["calibration"]
+    (tmp_path / CONFIG_NAME).write_text(json.dumps(config))
+    assert AVFF.from_pretrained(tmp_path).config == replace(mini.config, calibration=Calibration())
+
+
+@pytest.mark.parametrize("found", [3, [1.0], {"temperature": 2.0}, {"colour": "red", "unsure": None}])
+def test_a_damaged_calibration_is_refused(mini, tmp_path, found):
+    mini.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / CONFIG_NAME).read_text())
+    (tmp_path / CONFIG_NAME).write_text(json.dumps({**config, "calibration": found}))
+    with pytest.raises(AVFFError, match="calibration"):
+        AVFF.from_pretrained(tmp_path)
+    with pytest.raises(AVFFError, match="temperature is 0"):
+        Calibration(temperature=0)
+    with pytest.raises(AVFFError, match="unsure range"):
+        Calibration(unsure=(0.7, 0.2))
+
+
+def examples_like(labels) -> list[Example]:
+    clip = Clip(
+        np.zeros((25, 8, 8, 3), np.uint8), np.arange(25) / 25, np.zeros(16_000, np.float32), 16_000, 0.0, 1.0
+    )
+    return [Example(Row(None, int(label), "RVRA", "real", f"p{n}"), clip) for n, label in enumerate(labels)]
+
+
+@pytest.fixture
+def scripted(monkeypatch, mini):
+    """A detector whose logits of clips are given; it calibrates and scores as any other."""
+
+    def script(labels, logits):
+        examples = examples_like(labels)
+        said = {
+            id(example.row): expit(np.array([value])) for example, value in zip(examples, logits, strict=True)
+        }
+
+        def score(model, example):
+            windows = model.config.calibration.apply(said[id(example.row)])
+            labels, features = np.array([example.row.label]), said[id(example.row)]
+            return evaluation.Scored(example.row, float(windows[0]), windows, labels, features, features)
+
+        monkeypatch.setattr(evaluation, "score_example", score)
+        return mini, examples
+
+    return script
+
+
+def test_calibrate_keeps_the_promise_that_it_writes_down(scripted):
+    labels, logits = calibrated_scores(100, np.random.default_rng(6))
+    model, examples = scripted(labels, 3 * logits + 1)
+    evaluation.calibrate(model, examples)
+    found = model.config.calibration
+    assert (found.temperature, found.bias) == (pytest.approx(3, rel=0.3), pytest.approx(-1 / 3, abs=0.4))
+    scores = evaluation.score_examples(model, examples)  # calibrated
+    assert found.false_alarms == (scores[labels == 0] >= model.config.threshold).mean()
+    assert found.misses == (scores[labels == 1] < model.config.threshold).mean()
+    assert (found.clips, found.people) == (200, 200)
+    metrics = evaluation.evaluate(model, evaluation.score_readable(model, examples)[0])
+    assert metrics["sure"]["false_alarms"] <= found.error_rate
+    assert metrics["sure"]["misses"] <= found.error_rate
+    before = asdict(model.config)
+    evaluation.calibrate(model, examples)  # what was there is forgotten, not built upon
+    assert asdict(model.config) == before
+
+
+def test_calibrate_to_a_stated_false_alarm_rate(scripted):
+    labels, logits = calibrated_scores(50, np.random.default_rng(7))
+    model, examples = scripted(labels, logits)
+    evaluation.calibrate(model, examples, false_alarm_rate=0.1)
+    assert model.config.calibration.false_alarms == 4 / 50  # four of 50 and the next one: 5 of 51
+    before = model.config
+    with pytest.raises(AVFFError, match="needs 99 genuine validation clips, here are 50"):
+        evaluation.calibrate(model, examples, false_alarm_rate=0.01)
+    assert model.config == before
+
+
+def test_calibrate_without_one_of_the_classes_forgets_what_other_weights_had(scripted):
+    model, examples = scripted([0, 0], [0.0, 1.0])
+    model.config = replace(model.config, threshold=0.9, calibration=Calibration(temperature=3.0))
+    evaluation.calibrate(model, examples)
+    assert (model.config.threshold, model.config.calibration) == (0.5, Calibration())

@@ -1,0 +1,288 @@
+"""``avff demo``: what it answers to an upload, what it leaves behind, and the page in a real browser."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from browser import Browser, find_chromium
+from bs4 import BeautifulSoup
+
+from avff_lib import cli, demo, predict, synth
+from avff_lib.clip import Clip
+from avff_lib.media.encode import write_clip
+
+SHIPPED = predict.SHIPPED
+PATIENCE = 600  # seconds; a busy machine is slow, a hung page is not waited for forever
+
+# The command, in a process that writes down every address that it connects to or looks up.
+WATCHED = """
+import sys
+def note(event, args):
+    if event in ("socket.connect", "socket.getaddrinfo"):
+        print(event, args[1] if event == "socket.connect" else args[0], file=addresses, flush=True)
+addresses = open(sys.argv[1], "w")
+sys.addaudithook(note)
+from avff_lib.cli import main
+sys.exit(main(["demo", "--port", sys.argv[2]]))
+"""
+
+
+@pytest.fixture(scope="module")
+def clip() -> Clip:
+    return synth.make_clip(synth.plan_corpus(clips=8, identities=6, seed=7)[0])
+
+
+@pytest.fixture(scope="module")
+def files(clip, tmp_path_factory) -> dict[str, Path]:
+    """Videos to be judged, and others that cannot be."""
+    folder = tmp_path_factory.mktemp("files")
+    path = {name: folder / f"{name}.mp4" for name in ("good", "text", "empty", "mute", "silent", "faceless")}
+    write_clip(clip, path["good"])
+    write_clip(replace(clip, waveform=np.zeros_like(clip.waveform)), path["silent"])
+    write_clip(replace(clip, frames=np.full_like(clip.frames, 128)), path["faceless"])
+    path["text"].write_text("no video")
+    path["empty"].touch()
+    with av.open(str(path["good"])) as source, av.open(str(path["mute"]), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    return path
+
+
+@pytest.fixture
+def upload(files, tmp_path):
+    """Name of a file -> a copy of it as Gradio keeps an upload, in a folder of its own."""
+
+    def upload(name: str) -> Path:
+        copy = tmp_path / "secret" / files[name].name
+        copy.parent.mkdir()
+        copy.write_bytes(files[name].read_bytes())
+        return copy
+
+    return upload
+
+
+def text_of(answer: str) -> str:
+    return BeautifulSoup(answer, "html.parser").get_text().strip()
+
+
+# -- what is answered --
+
+
+def test_a_video_is_answered_with_the_page_and_its_numbers_and_removed(files, upload, tmp_path):
+    shares, path = [], upload("good")
+    answer = demo.answer_upload(str(path), SHIPPED, lambda share, words: shares.append((share, words)))
+    assert list(tmp_path.iterdir()) == []
+    assert shares == sorted(shares)
+    assert shares[-1][0] == pytest.approx(1, abs=0.1)
+    assert "s judged" in shares[0][1]
+
+    soup = BeautifulSoup(answer, "html.parser")
+    page, numbers = (
+        base64.b64decode(link["href"].partition("base64,")[2]).decode() for link in soup.select("a[download]")
+    )
+    assert page == soup.iframe["srcdoc"]
+    assert soup.iframe["sandbox"] == ["allow-same-origin"]
+    (found,) = json.loads(numbers)
+    judged = predict.predict_file(files["good"], predict.load_detector())
+    assert found["path"] == "good.mp4"
+    assert found["prediction"] == pytest.approx(judged.prediction, abs=1e-4)
+    assert f"Verdict: {judged.label}" in BeautifulSoup(page, "html.parser").get_text()
+    assert "secret" not in page + numbers
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("text", "text.mp4 cannot be read as a media file"),
+        ("empty", "empty.mp4 is empty (0 bytes)"),
+        ("mute", "mute.mp4 has no sound"),
+        ("silent", "silent.mp4 cannot be judged: parts without sound"),
+        ("faceless", "faceless.mp4 cannot be judged: parts without a face"),
+    ],
+)
+def test_what_cannot_be_judged_is_answered_with_a_sentence_and_removed(upload, tmp_path, name, said):
+    answer = demo.answer_upload(str(upload(name)), SHIPPED, lambda *_: None)
+    assert list(tmp_path.iterdir()) == []
+    assert text_of(answer).startswith(said)
+    assert text_of(answer).count("\n") == 0
+    assert 'role="alert"' in answer
+    assert "secret" not in answer
+
+
+def test_nothing_dropped_is_said():
+    assert "No video was dropped or recorded" in text_of(demo.answer_upload(None, SHIPPED, print))
+
+
+def test_a_name_cannot_become_part_of_the_page(files, tmp_path):
+    path = tmp_path / "x" / "<img src=x onerror=alert(1)>'\".mp4"
+    path.parent.mkdir()
+    path.write_bytes(files["good"].read_bytes())
+    soup = BeautifulSoup(demo.answer_upload(str(path), SHIPPED, lambda *_: None), "html.parser")
+    assert soup.find("img") is None
+    assert [set(link.attrs) for link in soup.find_all("a")] == 2 * [{"download", "href"}]
+    assert set(soup.iframe.attrs) == {"title", "sandbox", "srcdoc", "onload"}
+
+
+@pytest.mark.parametrize("honest", [True, False])
+def test_a_long_video_is_refused_whatever_its_header_says(upload, monkeypatch, tmp_path, honest):
+    monkeypatch.setattr(demo, "LONGEST", 2)
+    if not honest:
+        told = replace(demo.probe(upload("good")), duration=0.5)
+        monkeypatch.setattr(demo, "probe", lambda path: told)
+    path = tmp_path / "secret" / "good.mp4" if not honest else upload("good")
+    said = text_of(demo.answer_upload(str(path), SHIPPED, lambda *_: None))
+    assert "good.mp4 lasts 3.2 s or longer" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_upload_is_removed_even_if_judging_it_breaks(upload, monkeypatch, tmp_path):
+    def broken(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(demo, "examine_file", broken)
+    with pytest.raises(MemoryError):
+        demo.answer_upload(str(upload("good")), SHIPPED, lambda *_: None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_judging_stops_when_the_upload_is_gone(upload, monkeypatch):
+    def examine(path, model, *, progress):
+        progress(1.0)
+        path.unlink()
+        progress(2.0)
+        pytest.fail("it went on")
+
+    monkeypatch.setattr(demo, "examine_file", examine)
+    said = text_of(demo.answer_upload(str(upload("good")), SHIPPED, lambda *_: None))
+    assert "good.mp4 was removed before it was judged" in said
+
+
+# -- the command --
+
+
+def test_a_port_or_a_detector_that_cannot_be_used_is_refused_in_a_sentence(capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        for options, said in (
+            (["--port", str(port)], f"avff: port {port} cannot be used"),
+            (["--port", "0"], "avff: the port is 0; expected 1 to 65535"),
+            (["--checkpoint", "nowhere"], "avff: "),
+        ):
+            assert cli.main(["demo", *options]) == 2
+            error = capsys.readouterr().err
+            assert error.startswith(said)
+            assert error.count("\n") == 1
+
+
+class Served:
+    """``avff demo`` in a process of its own, with a folder for temporary files of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.temporary, self.addresses = folder / "tmp", folder / "addresses"
+        self.temporary.mkdir()
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        command = [sys.executable, "-c", WATCHED, str(self.addresses), str(self.port)]
+        environment = {**os.environ, "TMPDIR": str(self.temporary)}
+        self.process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        self.url = f"http://127.0.0.1:{self.port}/"
+        assert self.url in self.process.stdout.readline()
+
+    @property
+    def files(self) -> list[Path]:
+        return [path for path in self.temporary.rglob("*") if path.is_file()]
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory) -> Iterator[Served]:
+    served = Served(tmp_path_factory.mktemp("served"))
+    yield served
+    served.process.kill()
+
+
+@pytest.fixture(scope="module")
+def tab(served) -> Iterator[Browser]:
+    if find_chromium() is None:
+        pytest.skip("no Chromium")
+    browser = Browser(find_chromium())
+    browser.open(served.url, width=390)
+    yield browser
+    browser.close()
+
+
+def wait_for(browser: Browser, script: str):
+    """Value of an expression, as soon as it is true."""
+    deadline = time.monotonic() + PATIENCE
+    while not (value := browser.run(script)):
+        assert time.monotonic() < deadline, f"{script} was never true"
+        time.sleep(0.2)
+    return value
+
+
+def judge(browser: Browser, path: Path | None) -> str:
+    """What the page answers to a file, as text: of the report, or of the sentence."""
+    wait_for(browser, "!!document.querySelector('#answer') && !!document.querySelector('#judge')")
+    browser.run("document.querySelector('#answer').querySelectorAll('iframe, p').forEach(e => e.remove())")
+    if path is not None:
+        wait_for(browser, "!!document.querySelector('input[type=file]')")
+        found = browser.send("Runtime.evaluate", expression="document.querySelector('input[type=file]')")
+        browser.send("DOM.setFileInputFiles", files=[str(path)], objectId=found["result"]["objectId"])
+        wait_for(browser, "!!document.querySelector('video')")
+    browser.run("document.querySelector('#judge').click()")
+    return wait_for(
+        browser,
+        "document.querySelector('#answer [role=alert]')?.innerText"
+        " || document.querySelector('#answer iframe')?.contentDocument?.querySelector('.verdict')?.innerText",
+    )
+
+
+def test_a_video_dropped_in_a_browser_gets_its_report_and_is_removed(served, tab, files):
+    said = judge(tab, files["good"])
+    label = predict.predict_file(files["good"], predict.load_detector()).label
+    assert label in said.lower()
+    wait_for(tab, "!document.querySelector('video')")  # ready for the next one
+    assert served.files == []
+    high, inside, width = tab.run(
+        "(() => { const f = document.querySelector('#answer iframe'), d = f.contentDocument.documentElement;"
+        " return [f.offsetHeight, d.scrollHeight, document.documentElement.scrollWidth] })()"
+    )
+    assert high >= inside > 1000  # one page to scroll, not a page in a page
+    assert width <= 390
+
+
+def test_what_cannot_be_judged_is_said_in_a_browser(served, tab, files):
+    assert "text.mp4 cannot be read as a media file" in judge(tab, files["text"])
+    assert "No video was dropped or recorded" in judge(tab, None)
+    assert served.files == []
+
+
+def test_nothing_reaches_out(served, tab):
+    assert tab.requests
+    assert [url for url in tab.requests if not url.startswith((served.url, "data:", "blob:"))] == []
+    said = served.addresses.read_text().splitlines()
+    assert [line for line in said if "127.0.0.1" not in line and "'localhost'" not in line] == []
+
+
+def test_when_it_ends_nothing_is_left(served):
+    served.process.send_signal(signal.SIGTERM)
+    assert served.process.wait(PATIENCE) == 0
+    assert served.files == list(served.temporary.glob("avff*")) == []
+    assert "Traceback" not in served.process.stdout.read()

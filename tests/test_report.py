@@ -1,0 +1,307 @@
+"""``avff predict`` over folders and patterns, and the page that it writes: whole in itself, safe, legible."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from copy import copy
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from browser import Browser, find_chromium
+from bs4 import BeautifulSoup
+
+from avff_lib import cli, predict, synth
+from avff_lib.clip import AVFFError, Clip
+from avff_lib.commands.predicting import COLUMNS, media_files
+from avff_lib.media.encode import write_clip
+from avff_lib.report import Page
+from avff_lib.report.charts import Clock, chance, clock_time, face_line, waveform_outline
+from avff_lib.report.evidence import weigh
+from avff_lib.synth.recording import DURATION
+from avff_lib.verdict import Calibration, Face, FaceScore, Report, Window
+
+HOSTILE = "<script>alert('x')</script> & \"y\".mp4"  # a name that a file can have
+
+
+@pytest.fixture(scope="module")
+def model():
+    return predict.load_detector()
+
+
+@pytest.fixture(scope="module")
+def clip() -> Clip:
+    """Forged from 1.0 to 2.2 s."""
+    plans = synth.plan_corpus(clips=300, identities=30, seed=7)
+    plan = next(p for p in plans if p.method == "other_lips_revoiced" and p.segment == (0.0, DURATION))
+    return synth.make_clip(replace(plan, segment=(1.0, 2.2)))
+
+
+@pytest.fixture(scope="module")
+def folder(clip, tmp_path_factory) -> Path:
+    """Two videos, two files that are none, and a page and a table about them."""
+    folder = tmp_path_factory.mktemp("machine-secret")
+    videos = folder / "videos"
+    (videos / "inner").mkdir(parents=True)
+    # Two people, the one on the left listens; nothing is heard at the end.
+    waveform = np.where(np.arange(len(clip.waveform)) < 2.4 * clip.sample_rate, clip.waveform, 0)
+    pair = np.concatenate([np.repeat(clip.frames[:1, :, ::-1], len(clip.frames), 0), clip.frames], axis=2)
+    write_clip(clip, videos / "b.mp4")
+    write_clip(replace(clip, frames=pair, waveform=waveform.astype(np.float32)), videos / "inner" / "a.MP4")
+    (videos / "notes.txt").write_text("no video")
+    (videos / ".hidden.mp4").write_text("no video")
+    (folder / HOSTILE.replace("/", "_")).write_text("no video")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def written(folder) -> dict[str, str]:
+    names = [str(folder / "videos"), str(folder / HOSTILE.replace("/", "_"))]
+    page, table = folder / "page.html", folder / "table.csv"
+    assert cli.main(["predict", *names, "--report", str(page), "--csv", str(table)]) == 2
+    assert sorted(path.name for path in folder.iterdir() if path.is_file())[1:] == ["page.html", "table.csv"]
+    return {"page": page.read_text(), "table": table.read_text()}
+
+
+@pytest.fixture(scope="module")
+def soup(written) -> BeautifulSoup:
+    return BeautifulSoup(written["page"], "html.parser")
+
+
+# -- which files --
+
+
+def test_folders_are_walked_and_patterns_expanded(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    assert media_files(["videos"]) == [Path("videos/b.mp4"), Path("videos/inner/a.MP4")]
+    assert media_files(["videos/*.mp4"]) == [Path("videos/b.mp4")]
+    assert media_files(["videos/**/a.*", "videos"]) == [Path("videos/inner/a.MP4"), Path("videos/b.mp4")]
+    assert media_files(["videos/notes.txt", "gone.mp4"]) == [Path("videos/notes.txt"), Path("gone.mp4")]
+    Path("literal[1].mp4").touch()
+    assert media_files(["literal[1].mp4"]) == [Path("literal[1].mp4")]
+    Path("literal[1].mp4").unlink()
+
+
+@pytest.mark.parametrize(("name", "said"), [("empty", "holds no video"), ("*.mkv", "no file fits")])
+def test_a_folder_or_pattern_without_videos_is_refused(name, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("empty").mkdir()
+    with pytest.raises(AVFFError, match=said):
+        media_files([name])
+
+
+@pytest.mark.parametrize("out", ["nowhere/page.html", "videos", "videos/b.mp4"])
+def test_an_output_that_cannot_be_is_refused_before_any_work(out, folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    before = Path("videos/b.mp4").read_bytes()
+    assert cli.main(["predict", "videos", "--report", out]) == 2
+    assert "cannot be written" in capsys.readouterr().err
+    assert Path("videos/b.mp4").read_bytes() == before
+
+
+# -- the table --
+
+
+def test_the_table_has_a_row_for_each_file(written):
+    rows = list(csv.DictReader(written["table"].splitlines()))
+    assert tuple(rows[0]) == COLUMNS
+    assert [Path(row["path"]).name for row in rows] == ["b.mp4", "a.MP4", HOSTILE.replace("/", "_")]
+    forged, pair, none = rows
+    assert float(forged["prediction"]) > float(forged["threshold"])
+    start, end = map(float, forged["segments"].split(";")[0].split("-"))
+    assert start < 1.6 < end
+    assert pair["faces"] == "2"
+    assert re.fullmatch(r"sound 2\.\d+-3\.2", pair["gaps"])
+    assert none["label"] == none["prediction"] == ""
+    assert "cannot be read" in none["error"]
+
+
+def test_what_was_judged_before_an_interruption_is_not_lost(folder, monkeypatch):
+    seen = []
+
+    def interrupted(path, model, *, progress=None):
+        if seen:
+            raise KeyboardInterrupt
+        seen.append(path)
+        return predict.Examination(Report(str(path), model={"family": "AVFF", "trained_on": "x"}, error="e"))
+
+    monkeypatch.setattr(predict, "examine_file", interrupted)
+    table = folder / "half.csv"
+    assert cli.main(["predict", str(folder / "videos"), "--csv", str(table)]) == 130
+    assert len(table.read_text().splitlines()) == 2
+    table.unlink()
+
+
+# -- the page --
+
+
+def test_the_page_loads_nothing_and_runs_nothing(written, soup):
+    text = written["page"]
+    for forbidden in ("http://", "https://", "<script", "@import", "url(", "javascript:", "srcset"):
+        assert forbidden not in text.lower()
+    for tag in soup.find_all(True):
+        assert not any(name.startswith("on") for name in tag.attrs)
+        assert tag.get("src", "data:").startswith("data:image/png;base64,"[:5])
+        assert tag.get("href", "#").startswith("#")
+    assert {tag.name for tag in soup.find_all(["link", "iframe", "object", "embed", "form"])} == set()
+
+
+def test_names_are_escaped_and_folders_not_told(written, soup):
+    assert HOSTILE.replace("/", "_") in [heading.get_text() for heading in soup.find_all("h2")]
+    assert "machine-secret" not in written["page"]
+
+
+def test_the_page_says_what_the_report_says(soup, written):
+    forged, pair, none = soup.find_all("section")
+    assert "Verdict: fake" in forged.get_text()
+    assert "Judged fake" in forged.get_text()
+    assert "no sound from" in pair.get_text()
+    assert len(pair.find_all("img", class_="portrait")) == 2
+    assert "Not judged" in none.get_text()
+    said = soup.get_text()
+    for words in ("threshold", "means nothing", "What it cannot know", "How sure is that?", "is no proof"):
+        assert words in said
+    assert all(mark not in said for mark in ("nan", "None", "undefined", "Undefined"))
+
+
+def test_the_page_can_be_read_without_eyes(soup):
+    assert soup.html["lang"] == "en"
+    assert all(image.get("alt") for image in soup.find_all("img"))
+    for picture in soup.find_all(attrs={"role": "img"}):
+        label = picture.get("aria-label") or soup.find(id=picture["aria-labelledby"]).get_text()
+        assert len(label) > 20
+    levels = [int(heading.name[1]) for heading in soup.find_all(re.compile("^h[1-6]$"))]
+    assert levels[0] == 1
+    assert all(after - before <= 1 for before, after in pairwise(levels))
+    assert len({tag["id"] for tag in soup.find_all(id=True)}) == len(soup.find_all(id=True))
+
+
+def test_words_stand_out_from_the_page_by_day_and_by_night(written):
+    def luminance(colour: str) -> float:
+        digits = colour.lstrip("#")
+        digits = "".join(2 * digit for digit in digits) if len(digits) == 3 else digits
+        parts = np.array([int(digits[i : i + 2], 16) for i in (0, 2, 4)]) / 255
+        linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+        return float(linear @ [0.2126, 0.7152, 0.0722])
+
+    schemes = re.findall(r":root \{([^}]*)\}", written["page"])
+    assert len(schemes) == 2
+    for scheme in schemes:
+        colours = dict(re.findall(r"--(\w+): (#\w+)", scheme))
+        for ground in ("page", "panel"):
+            for ink in ("text", "soft", "fake", "real"):
+                light, dark = sorted((luminance(colours[ink]), luminance(colours[ground])), reverse=True)
+                assert (light + 0.05) / (dark + 0.05) >= 4.5, (ink, ground)  # WCAG 2, level AA
+
+
+@pytest.mark.skipif(find_chromium() is None, reason="no Chromium")
+def test_the_page_fits_a_telephone(folder, written):
+    browser = Browser(find_chromium())
+    try:
+        for width in (390, 1200):
+            browser.open((folder / "page.html").as_uri(), width=width, dark=width == 390)
+            assert browser.run("document.documentElement.scrollWidth") <= width
+            assert browser.errors == []
+            assert {address.split(":")[0] for address in browser.requests} <= {"file", "data"}
+    finally:
+        browser.close()
+
+
+# -- evidence and lines --
+
+
+@pytest.fixture(scope="module")
+def examined(model, folder) -> predict.Examination:
+    return predict.examine_file(folder / "videos" / "b.mp4", model)
+
+
+def test_swapping_everything_would_give_the_calm_score(model, examined):
+    evidence = weigh(model, examined.exhibits)
+    assert [swap.part for swap in evidence.swaps] == [
+        "lips and voice", "fine detail of the sound", "fine detail of the picture"
+    ]  # fmt: skip
+    high = examined.exhibits.suspect.said.score
+    assert high == pytest.approx(max(w.score for w in examined.report.windows))
+    assert evidence.calm_score == pytest.approx(min(w.score for w in examined.report.windows))
+    # It was forged by other lips and a vocoder, so the picture's detail is not what gave it away.
+    assert min(swap.score for swap in evidence.swaps) < high - 0.1
+    assert evidence.swaps[2].score > min(swap.score for swap in evidence.swaps)
+
+
+def test_the_page_says_where_the_detector_is_unsure_and_how_often_it_was_wrong(model, examined):
+    def text(report: Report) -> str:
+        page = Page(model)
+        page.add(replace(examined, report=report))
+        return " ".join(BeautifulSoup(page.html(), "html.parser").get_text().split())
+
+    assert "never calibrated" in text(replace(examined.report, calibration=Calibration()))
+    fitted = Calibration(1.5, 0.2, (0.3, 0.7), 0.05, 0.125, 0.05, clips=120, people=24)
+    said = text(replace(examined.report, unsure=True, calibration=fitted))
+    assert "Verdict: fake, but unsure" in said
+    assert "Between 0.30 and 0.70" in said
+    assert "120 validation videos of 24 people" in said
+    assert "12.5 % of the genuine ones were called fake, and 5.0 % of the forged ones were not" in said
+
+
+def test_the_page_says_when_a_file_is_out_of_the_domain(model, examined):
+    for times, said in ((0.9, False), (1.7, True)):
+        page = Page(model)
+        strangeness = {"sound": times, "picture": 0.5}
+        page.add(replace(examined, report=replace(examined.report, strangeness=strangeness)))
+        text = " ".join(BeautifulSoup(page.html(), "html.parser").get_text().split())
+        assert ("out of the detector’s domain: its sound lies 1.70 times as far" in text) == said
+        assert ("but out of its domain" in text) == said
+
+
+def test_of_many_faces_those_that_speak_most_are_listed(model, examined):
+    exhibits = copy(examined.exhibits)
+    exhibits.portraits = dict.fromkeys(range(1, 21), exhibits.portraits[1])
+    faces = tuple(Face(number, 0.0, 3.2, number, 0.1) for number in range(1, 21))
+    page = Page(model)
+    page.add(predict.Examination(replace(examined.report, faces=faces), exhibits))
+    soup = BeautifulSoup(page.html(), "html.parser")
+    listed = [image["alt"] for image in soup.find_all("img", class_="portrait")]
+    assert listed == [f"Face {number}" for number in (1, *range(10, 21))]  # the first one decides
+    assert "And 8 more" in soup.get_text()
+
+
+def test_a_page_of_a_file_that_was_not_judged(model, tmp_path):
+    page = Page(model)
+    page.add(predict.examine_file(tmp_path / "gone.mp4", model))
+    html = page.html()
+    assert "gone.mp4 does not exist" in html
+    assert str(tmp_path) not in html
+
+
+def test_times_and_probabilities_in_words():
+    assert [clock_time(t) for t in (0, 0.5, 59, 60, 3725)] == ["0 s", "0.5 s", "59 s", "1:00", "1:02:05"]
+    assert [chance(p) for p in (0.0001, 0.5, 0.9999)] == ["below 0.01", "0.50", "above 0.99"]
+    clock = Clock(0.0, 1800.0)
+    assert [label for _, label in clock.ticks] == ["0 s", "5:00", "10:00", "15:00", "20:00", "25:00", "30:00"]
+    assert clock.span(450, 900) == (25.0, 25.0)
+
+
+def test_long_files_are_drawn_with_few_points():
+    def window(k):
+        score = 0.9 if k == 3001 else 0.1
+        return Window(k / 2, k / 2 + 1, score, None, (FaceScore(1, score, score, 0.0, True, (0, 0, 1, 1)),))
+
+    windows = [window(k) for k in range(7200)]
+    line = face_line(windows, 1, Clock(0, 3601), lambda said: said.score, 0.0)
+    heights = [float(y) for y in re.findall(r" ([\d.]+)H", line)]
+    assert len(heights) <= 600
+    assert min(heights) == pytest.approx(100 - 4 - 92 * 0.9)  # the one high window is not averaged away
+    assert waveform_outline(np.ones(72_000)).count("L") < 1300
+
+
+def test_json_and_csv_agree(folder, written, capsys):
+    assert cli.main(["predict", str(folder / "videos" / "b.mp4"), "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    row = next(csv.DictReader(written["table"].splitlines()))
+    assert float(row["prediction"]) == pytest.approx(found["prediction"])
+    assert float(row["strange_sound"]) == pytest.approx(found["strangeness"]["sound"])
+    assert row["segments"] == ";".join(f"{part['start']}-{part['end']}" for part in found["segments"])

@@ -1,0 +1,171 @@
+"""The grid is filled with what it says, once, and again only where something is missing."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import MINI
+from sklearn.metrics import roc_auc_score
+
+from avff_lib import cli, synth
+from avff_lib.clip import AVFFError
+from avff_lib.data.loader import load_examples
+from avff_lib.data.manifest import Row, write_manifest
+from avff_lib.evaluation import robustness
+from avff_lib.evaluation.evaluate import score_examples
+from avff_lib.evaluation.perturb import PERTURBATIONS
+from avff_lib.media.decode import read_clip
+from avff_lib.media.encode import write_clip
+from avff_lib.models import AVFF, AVFFConfig
+
+NAMES = ("contrast", "noise")
+
+
+def mini(seed: int = 0) -> AVFF:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return AVFF(AVFFConfig(**MINI)).eval()
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory) -> list[Row]:
+    """Six short clips of three people, half of them called fake, and one that is no film."""
+    folder = tmp_path_factory.mktemp("data")
+    rows = []
+    for number, plan in enumerate(synth.plan_corpus(clips=6, identities=6, seed=5, level="easy", methods=())):
+        clip = synth.make_clip(plan).window(0.5, 1.2)
+        write_clip(clip, folder / f"{number}.mp4")
+        label = number % 2
+        rows.append(
+            Row(
+                folder / f"{number}.mp4",
+                label,
+                ("RVRA", "FVFA")[label],
+                ("real", "swap")[label],
+                f"p{number // 2}",
+            )
+        )
+    (folder / "broken.mp4").write_bytes(b"not a film")
+    rows.append(Row(folder / "broken.mp4", 1, "FVFA", "swap", "p0"))
+    write_manifest(rows, folder / "manifest.csv")
+    return rows
+
+
+def test_untouched_clips_score_as_in_an_evaluation(rows, tmp_path):
+    model = mini()
+    scores, skipped = robustness.score_perturbed(model, rows, NAMES, tmp_path)
+    assert [entry.row for entry in skipped] == rows[-1:]
+    examples, _ = load_examples(rows[:-1], model.spec)
+    expected = score_examples(model, examples)
+    assert [scores[str(row.path)]["untouched"] for row in rows[:-1]] == [[value] for value in expected]
+    # A cell by hand: the whole clip is darkened, and the face cut out where it was.
+    clip = read_clip(rows[0].path, sample_rate=model.spec.sample_rate)
+    dark = replace(clip, frames=np.rint(clip.frames * 0.35).astype(np.uint8))
+    _, face = robustness.read_speaker(rows[0], model.spec)
+    (by_hand,) = score_examples(model, [replace(examples[0], clip=robustness.crop_face(dark, face, 32))])
+    assert scores[str(rows[0].path)]["contrast"][4] == pytest.approx(by_hand, abs=1e-6)
+    assert all(len(set(cells["contrast"])) == 5 for cells in scores.values())
+
+
+def test_an_interrupted_run_goes_on_and_a_larger_one_adds_what_is_missing(rows, tmp_path, monkeypatch):
+    model, judged, fatal = mini(), [], [rows[2]]
+    score_clip = robustness._score_clip
+
+    def counting(model, row, names, seed):
+        if row in fatal:
+            fatal.clear()
+            raise KeyboardInterrupt
+        judged.append((row.path.stem, *names))
+        return score_clip(model, row, names, seed)
+
+    monkeypatch.setattr(robustness, "_score_clip", counting)
+    with pytest.raises(KeyboardInterrupt):
+        robustness.score_perturbed(model, rows[:4], NAMES, tmp_path)
+    assert judged == [(number, "untouched", *NAMES) for number in "01"]
+    assert [path.name for path in tmp_path.iterdir()] == ["scores.json"]
+    judged.clear()
+    resumed, _ = robustness.score_perturbed(model, rows[:4], NAMES, tmp_path)
+    assert judged == [(number, "untouched", *NAMES) for number in "23"]
+    judged.clear()
+    more, _ = robustness.score_perturbed(model, rows[:5], (*NAMES, "saturation"), tmp_path)
+    assert judged == [
+        *((number, "saturation") for number in "0123"),
+        ("4", "untouched", *NAMES, "saturation"),
+    ]
+    assert all(more[path][name] == cells[name] for path, cells in resumed.items() for name in cells)
+    monkeypatch.undo()
+    at_once, _ = robustness.score_perturbed(model, rows[:5], (*NAMES, "saturation"), tmp_path / "new")
+    assert at_once == more
+
+
+def test_scores_of_something_else_are_not_mixed_in(rows, tmp_path):
+    robustness.score_perturbed(mini(), rows[:1], (), tmp_path)
+    with pytest.raises(AVFFError, match="scores with another detector"):
+        robustness.score_perturbed(mini(1), rows[:1], (), tmp_path)
+    with pytest.raises(AVFFError, match="scores with another seed"):
+        robustness.score_perturbed(mini(), rows[:1], (), tmp_path, seed=1)
+    for broken in ("{", "[]", "{}", '{"scores": 3}'):
+        (tmp_path / "scores.json").write_text(broken)
+        with pytest.raises(AVFFError, match=r"scores\.json holds"):
+            robustness.score_perturbed(mini(), rows[:1], (), tmp_path)
+    with pytest.raises(AVFFError, match="'fog' does not exist; choose from saturation"):
+        robustness.score_perturbed(mini(), rows[:1], ("fog",), tmp_path)
+
+
+def test_the_summary_is_the_auc_of_each_cell():
+    rng = np.random.default_rng(0)
+    rows = [Row(f"{n}.mp4", n % 2, "RVRA", "real", f"p{n // 4}") for n in range(40)]
+    scores = {
+        row.path: {
+            "untouched": [row.label + rng.normal()],
+            "jpeg": (row.label * np.arange(4, -1, -1) + rng.normal(size=5)).tolist(),
+        }
+        for row in rows
+    }
+    summary = robustness.summarise_scores(
+        [*rows, Row("not scored", 1, "FVFA", "swap", "p")], scores, ["jpeg"]
+    )
+    assert (summary["clips"], summary["genuine"], summary["fake"], summary["identities"]) == (40, 20, 20, 10)
+    levels = summary["perturbations"]["jpeg"]["levels"]
+    assert [cell["value"] for cell in levels] == [25, 18, 15, 10, 7]
+    labels = [row.label for row in rows]
+    for level, cell in enumerate(levels):
+        expected = roc_auc_score(labels, [scores[row.path]["jpeg"][level] for row in rows])
+        assert cell["auc"] == pytest.approx(expected)
+        assert cell["low"] <= cell["auc"] <= cell["high"]
+    assert levels[0]["auc"] > 0.95
+    assert levels[4]["low"] < 0.5 < levels[4]["high"]
+    with pytest.raises(AVFFError, match="1 clips could be used, 1 of them genuine"):
+        robustness.summarise_scores(rows[:1], scores, ["jpeg"])
+
+
+def test_a_smaller_subset_is_part_of_a_larger_one():
+    rows = [Row(f"{n}.mp4", int(n > 30), "RVRA", "real", "p") for n in range(40)]
+    six, twelve = (robustness.balanced_subset(rows, count) for count in (6, 12))
+    assert [row.label for row in six] == [0, 0, 0, 1, 1, 1]
+    assert set(six) < set(twelve)
+    assert (
+        len(robustness.balanced_subset(rows, 40)) == 29
+    )  # nine are fake, and twenty of the genuine are taken
+
+
+def test_the_command_draws_a_panel_for_each_perturbation(rows, tmp_path, capsys):
+    data, model, out = rows[0].path.parent, tmp_path / "model", tmp_path / "out"
+    mini().save_pretrained(model)
+    command = ["robustness", "--data", str(data), "--checkpoint", str(model), "--out", str(out)]
+    assert cli.main([*command, "--clips", "4", "--perturbations", "contrast", "noise", "pixelation"]) == 0
+    result = json.loads((out / "robustness.json").read_text())
+    assert list(result["perturbations"]) == ["contrast", "noise", "pixelation"]
+    assert {path.name for path in out.iterdir()} == {"scores.json", "robustness.json", "robustness.png"}
+    assert (out / "robustness.png").read_bytes().startswith(b"\x89PNG")
+    assert "pixelation" in capsys.readouterr().out
+    assert cli.main([*command, "--perturbations", "fog"]) == 2
+    assert "fog" in capsys.readouterr().err
+
+
+def test_the_grid_is_the_fields():
+    streams = [entry.stream for entry in PERTURBATIONS.values()]
+    assert (streams.count("picture"), streams.count("sound")) == (8, 4)
+    assert {len(entry.values) for entry in PERTURBATIONS.values()} == {5}
