@@ -19,6 +19,9 @@ from avff_lib.commands.training import pretrain, train
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; bad input ends with one sentence on stderr and status 2."""
+    for stream in (sys.stdout, sys.stderr):  # a name of a file may hold what the terminal cannot show
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     commands = (synth, audit, prepare, pretrain, train, evaluate, robustness, predict, sync, demo)
     try:
         status = subcommand_cli_from_dict(
@@ -31,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"avff: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("avff: interrupted; run the same command again to go on", file=sys.stderr)
+        print("avff: interrupted", file=sys.stderr)
         return 130
     return status or 0
 

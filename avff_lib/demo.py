@@ -80,7 +80,9 @@ def serve(port: int, checkpoint: str) -> None:
     """
     detector(checkpoint)
     check_port(port)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended in any way, it cleans up
+    for name in ("SIGTERM", "SIGHUP"):  # ended or left alone, it cleans up; killed, it cannot
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="avff-demo-") as folder:
         local = dict.fromkeys(("NO_PROXY", "no_proxy"), HOST)
         os.environ.update(GRADIO_TEMP_DIR=folder, GRADIO_ANALYTICS_ENABLED="False", **local)

@@ -78,7 +78,7 @@ class Exhibits:
         peaks: of the sound, one for each `STEP` seconds.
         portraits: of each face that was judged, ``(PORTRAIT, PORTRAIT, 3)`` uint8.
         suspect: the window with the highest score; None while nothing was judged.
-        calm: for each face.
+        calm: for each face that is followed, and for that of ``suspect``.
         mismatched: agreement of faces with the sound of *other* moments of the file.
         sums: for each face, over the windows it speaks in, the features of sound, picture and both.
     """
@@ -114,9 +114,9 @@ class Exhibits:
         # What holds throughout a chunk need not hold for the file; `gaps` say where.
         self.warn(*(said for said in chunk.warnings if not said.endswith("throughout")))
         cuts = find_cuts(chunk)
-        tracks = self._cast.follow(chunk, cuts)
-        self._note(chunk, tracks)
-        tracks = self._large(tracks)
+        followed = self._cast.follow(chunk, cuts)
+        self._note(chunk, followed)
+        tracks = self._large(followed)
         done = self.windows[-1].start + HOP / 100 if self.windows else -np.inf
         # The last chunk is moved back to end with the file, so it holds windows that are known.
         new = [w for w in windows_over(chunk, self.spec.duration, HOP) if w.start >= done]
@@ -143,6 +143,11 @@ class Exhibits:
                     f"the model looks at {self.spec.frame_count} frames in {self.spec.duration:g} s; here "
                     "are fewer, some were repeated, the score is doubtful"
                 )
+        # Who is gone for good cannot become the suspect any more, and a film has hundreds of faces.
+        self.calm = {number: calm for number, calm in self.calm.items() if self._may_matter(number, followed)}
+
+    def _may_matter(self, number: int, followed: dict[int, FaceTrack]) -> bool:
+        return number in followed or (self.suspect is not None and number == self.suspect.said.face)
 
     def _note(self, chunk: Clip, tracks: dict[int, FaceTrack]) -> None:
         """Where in the new part of a chunk there are faces, and how loud it is, every `STEP` seconds."""

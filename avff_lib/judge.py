@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from avff_lib.clip import Clip, Features
+from avff_lib.clip import AVFFError, Clip, Features
 from avff_lib.data.loader import prepared_windows
 from avff_lib.models import Detector
 
@@ -40,13 +40,20 @@ class Judged:
 
 @torch.inference_mode()
 def judge_windows(model: Detector, windows: Sequence[Clip]) -> Judged:
-    """Run the detector over windows: clips of ``model.spec.duration`` seconds, cut to the face."""
+    """Run the detector over windows: clips of ``model.spec.duration`` seconds, cut to the face.
+
+    Raises:
+        AVFFError: an answer is no number.
+    """
     batches = []
     for first in range(0, len(windows), BATCH):
         features = model.features(prepared_windows(windows[first : first + BATCH], model.spec))
         batches.append(judge_features(model, features))
+    probability = torch.cat([batch.probability for batch in batches])
+    if not probability.isfinite().all():
+        raise AVFFError("the model's answer is no number; look for such values in its input and its weights")
     return Judged(
-        torch.cat([batch.probability for batch in batches]),
+        probability,
         torch.cat([batch.agreement for batch in batches]),
         stack_features([batch.features for batch in batches]),
         torch.cat([batch.fused for batch in batches]),

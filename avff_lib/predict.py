@@ -138,7 +138,10 @@ def _exhibits(path: Path | str, model: Detector, progress: Progress | None) -> E
     exhibits, spec = Exhibits(model), model.spec
     length, hop = spec.duration + CHUNK_HOPS * HOP, (CHUNK_HOPS + 1) * HOP
     for chunk in iter_clips(path, length, hop, shortest=spec.duration, sample_rate=spec.sample_rate):
-        exhibits.add(chunk)
+        try:
+            exhibits.add(chunk)
+        except AVFFError as error:
+            raise MediaError(f"{path} cannot be judged: {error}") from None
         if progress is not None:
             progress(chunk.end)
     missing = [window.missing for window in exhibits.windows]

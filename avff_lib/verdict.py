@@ -45,8 +45,12 @@ class Calibration:
     people: int = 0
 
     def __post_init__(self) -> None:
-        if not self.temperature > 0:
+        if not 0 < self.temperature < np.inf:
             raise AVFFError(f"the temperature is {self.temperature}; expected a number above 0")
+        if not np.isfinite(self.bias):
+            raise AVFFError(f"the bias is {self.bias}; expected a number")
+        if self.clips and None in (self.unsure, self.error_rate, self.false_alarms, self.misses):
+            raise AVFFError(f"there are {self.clips} clips, and a range or rate that they gave is missing")
         if self.unsure is not None and not 0 <= self.unsure[0] <= self.unsure[1] <= 1:
             raise AVFFError(f"the unsure range is {self.unsure}; expected two probabilities in order")
 

@@ -181,7 +181,14 @@ def test_a_calibration_is_saved_and_older_checkpoints_have_none(mini, tmp_path):
     assert AVFF.from_pretrained(tmp_path).config == replace(mini.config, calibration=Calibration())
 
 
-@pytest.mark.parametrize("found", [3, [1.0], {"temperature": 2.0}, {"colour": "red", "unsure": None}])
+@pytest.mark.parametrize(
+    "found",
+    [
+        *(3, [1.0], {"temperature": 2.0}, {"colour": "red", "unsure": None}),
+        *({"bias": None, "unsure": None}, {"bias": float("nan"), "unsure": None}),
+        {"unsure": None, "clips": 300},
+    ],
+)
 def test_a_damaged_calibration_is_refused(mini, tmp_path, found):
     mini.save_pretrained(tmp_path)
     config = json.loads((tmp_path / CONFIG_NAME).read_text())

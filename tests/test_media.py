@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from avff_lib.clip import Clip, MediaError
-from avff_lib.media import streams
+from avff_lib.media import decode, streams
 from avff_lib.media.decode import iter_clips, probe, read_clip
 from avff_lib.media.encode import write_clip
 
@@ -194,6 +194,18 @@ def test_large_frames_are_shrunk_and_absurd_ones_refused(folder, plain, monkeypa
     monkeypatch.setattr(streams, "MAX_PIXELS", 1000)
     with pytest.raises(MediaError, match="64x48"):
         read_clip(plain)
+
+
+def test_many_frames_a_second_are_shrunk_rather_than_refused(folder, monkeypatch):
+    frames = np.random.default_rng(0).integers(0, 256, (1080, 48, 64, 3), dtype=np.uint8)
+    clip = Clip(frames, np.arange(1080) / 120, np.zeros(144_000, np.float32), 16_000, 0.0, 9.0)
+    write_clip(clip, folder / "slow_motion.mp4")
+    monkeypatch.setattr(decode, "MAX_CLIP_BYTES", 600 * 48 * 64 * 3)  # as for 7 s of 1280 x 720
+    chunks = list(iter_clips(folder / "slow_motion.mp4", 4.0, 3.5, shortest=1.0))
+    assert [round(chunk.start, 1) for chunk in chunks] == [0.0, 3.5, 5.0]
+    assert {chunk.frames.shape[1:3] for chunk in chunks} == {(28, 37)}  # 48 x 64 less a square root of 1/3
+    monkeypatch.undo()
+    assert next(iter_clips(folder / "slow_motion.mp4", 4.0, 3.5)).frames.shape[1:3] == (48, 64)
 
 
 def test_damage_is_reported_and_not_filled_in(folder, plain):

@@ -12,11 +12,13 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import torch
 
 from avff_lib import predict, synth
 from avff_lib.clip import Clip
 from avff_lib.media.cast import Cast, find_cuts
 from avff_lib.media.encode import write_clip
+from avff_lib.media.faces import detect_faces
 from avff_lib.models import AVFF, AVFFMAE
 from avff_lib.synth.recording import DURATION
 from avff_lib.timeline import cells, decisive, faces_of, forged_segments, gaps_in, runs
@@ -306,3 +308,40 @@ def test_memory_does_not_grow_with_the_length_of_a_file(clips, tmp_path):
         assert int(windows) > 6 * turns
         measured.append(float(megabytes))
     assert measured[1] - measured[0] < 15
+
+
+def test_who_is_elsewhere_after_two_cuts_is_somebody_else(clips, monkeypatch):
+    """The chunks overlap, and in the second the face of the first is gone."""
+    real = clips["real"]
+    empty = replace(real, frames=np.full_like(real.frames, 90)).window(0.0, 0.6)
+    film = after(real, replace(empty, start=0.0), clips["other"])
+    cast = Cast()
+    numbers = []
+    for start in (0.0, 2.9):
+        chunk = film.window(start, 4.0)
+        numbers.append(set(cast.follow(chunk, find_cuts(chunk))))
+    assert len(numbers[0] | numbers[1]) == 2
+
+
+def test_only_calm_windows_that_may_be_shown_are_kept(clips, tmp_path):
+    film = after(*(clips[name] for name in ("real", "other", "fake", "other")))
+    write_clip(film, tmp_path / "film.mp4")
+    exhibits = predict.examine_file(tmp_path / "film.mp4", predict.load_detector()).exhibits
+    assert len(exhibits.portraits) == 4
+    assert exhibits.suspect.said.face in exhibits.calm
+    assert len(exhibits.calm) <= 3
+
+
+@pytest.mark.parametrize("size", [(2, 1280), (1280, 2)])
+def test_a_picture_of_an_extreme_shape_holds_no_face(size):
+    assert len(detect_faces(np.zeros((*size, 3), np.uint8))) == 0
+
+
+def test_an_answer_that_is_no_number_is_no_verdict(clips, tmp_path):
+    write_clip(clips["real"], tmp_path / "clip.mp4")
+    model = predict.load_detector()
+    with torch.no_grad():
+        next(model.classifier.parameters()).fill_(torch.nan)
+    report = predict.predict_file(tmp_path / "clip.mp4", model)
+    assert report.label is None
+    assert "clip.mp4 cannot be judged: the model's answer is no number" in report.error

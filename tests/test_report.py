@@ -17,6 +17,7 @@ from bs4 import BeautifulSoup
 
 from avff_lib import cli, predict, synth
 from avff_lib.clip import AVFFError, Clip
+from avff_lib.commands import common, predicting
 from avff_lib.commands.predicting import COLUMNS, media_files
 from avff_lib.media.encode import write_clip
 from avff_lib.report import Page
@@ -103,6 +104,29 @@ def test_an_output_that_cannot_be_is_refused_before_any_work(out, folder, monkey
     assert Path("videos/b.mp4").read_bytes() == before
 
 
+def test_one_file_cannot_be_table_and_page(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    assert cli.main(["predict", "videos", "--report", "both", "--csv", "both"]) == 2
+    assert "cannot be a table and a page" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_in_is_refused_before_any_work(folder, monkeypatch, capsys):
+    def refuse(dir):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(predicting, "TemporaryFile", refuse)
+    assert cli.main(["predict", str(folder / "videos"), "--csv", str(folder / "t.csv")]) == 2
+    assert "t.csv cannot be written (Permission denied)" in capsys.readouterr().err
+    monkeypatch.setattr(common, "TemporaryFile", refuse)
+    with pytest.raises(AVFFError, match=r"cannot be used \(Permission denied\)"):
+        common.make_folder(folder)
+
+
+def test_names_that_a_system_refuses_are_answered_in_a_sentence(capsys):
+    assert cli.main(["predict", "x" * 300 + ".mp4"]) == 2
+    assert "does not exist, or cannot be reached" in capsys.readouterr().err
+
+
 # -- the table --
 
 
@@ -120,7 +144,7 @@ def test_the_table_has_a_row_for_each_file(written):
     assert "cannot be read" in none["error"]
 
 
-def test_what_was_judged_before_an_interruption_is_not_lost(folder, monkeypatch):
+def test_what_was_judged_before_an_interruption_is_not_lost(folder, monkeypatch, capsys):
     seen = []
 
     def interrupted(path, model, *, progress=None):
@@ -131,8 +155,9 @@ def test_what_was_judged_before_an_interruption_is_not_lost(folder, monkeypatch)
 
     monkeypatch.setattr(predict, "examine_file", interrupted)
     table = folder / "half.csv"
-    assert cli.main(["predict", str(folder / "videos"), "--csv", str(table)]) == 130
+    assert cli.main(["predict", str(folder / "videos"), "--csv", str(table), "--json"]) == 130
     assert len(table.read_text().splitlines()) == 2
+    assert len(json.loads(capsys.readouterr().out)) == 1
     table.unlink()
 
 

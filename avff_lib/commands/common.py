@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 from avff_lib.atomic import atomic_write
@@ -87,9 +88,10 @@ def error_rates(fitted: Calibration) -> str:
 
 
 def make_folder(out: Path) -> None:
-    """Make a folder to write in, if there is none; called before hours of work, not after them."""
+    """Make a folder, if there is none, and try to write in it; called before hours of work, not after."""
     try:
         out.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=out).close()
     except OSError as error:
         raise AVFFError(f"{out} cannot be used ({error.strerror}); name a folder to write in") from None
 

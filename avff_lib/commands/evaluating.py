@@ -47,13 +47,13 @@ def evaluate(
     skipped = skipped + by_path(unreadable)
     metrics = evaluation.evaluate(model, scored)
     metrics["skipped"] = [{"path": path, "reason": reason} for path, reason in skipped]
-    if out is not None:
-        write_folder(model, scored, metrics, data, out)
-        write_json(metrics, out / "metrics.json")
     print_skipped(skipped)
     if json_:
         print(json.dumps(metrics, indent=2))
     else:
         show(Console(), metrics, model)
-        if out is not None:
+    if out is not None:
+        write_folder(model, scored, metrics, data, out)
+        write_json(metrics, out / "metrics.json")
+        if not json_:
             print(f"metrics.json, table.csv, scores.csv and the figures are in {out}")

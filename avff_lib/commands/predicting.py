@@ -9,7 +9,9 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from os.path import exists, isdir, isfile  # of a path that cannot be asked for they say no
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Annotated
 
 from tqdm import tqdm
@@ -57,6 +59,8 @@ def predict(
     paths = media_files(files)
     for out in (csv_, report):
         _check_output(out, paths)
+    if csv_ is not None and csv_ == report:
+        raise AVFFError(f"{csv_} cannot be a table and a page; name another file for one of them")
     model = load_detector(checkpoint)
     reports, page = [], Page(model)
     try:
@@ -68,13 +72,15 @@ def predict(
             if not json_:
                 _print_report(examined.report)
     finally:  # what was judged before an interruption is not lost
-        if csv_ is not None:
-            _write(csv_, _table(reports))
-        if report is not None:
-            _write(report, page.html())
-    if json_:
-        print(json.dumps([asdict(report) for report in reports], indent=2))
-    else:
+        if json_:
+            print(json.dumps([asdict(report) for report in reports], indent=2))
+        try:
+            if csv_ is not None:
+                _write(csv_, _table(reports))
+        finally:
+            if report is not None:
+                _write(report, page.html())
+    if not json_:
         print(f"The model was trained on {model.config.trained_on}.")
         if model.config.calibration.clips:
             print(f"Its verdicts had {error_rates(model.config.calibration)}.")
@@ -94,14 +100,14 @@ def media_files(names: Sequence[str]) -> list[Path]:
     found: dict[Path, None] = {}
     for name in names:
         path = Path(name)
-        if path.is_dir():
+        if isdir(path):
             inside = _videos_in(path)
             if not inside:
                 raise AVFFError(f"{name} holds no video; expected files such as .mp4, .mkv, .webm, .mpg")
-        elif not path.exists() and glob.has_magic(name):
+        elif not exists(path) and glob.has_magic(name):
             matches = sorted(Path(match) for match in glob.glob(name, recursive=True))
             inside = [
-                video for match in matches for video in (_videos_in(match) if match.is_dir() else [match])
+                video for match in matches for video in (_videos_in(match) if isdir(match) else [match])
             ]
             if not inside:
                 raise AVFFError(f"no file fits {name}; look at its spelling and the folder it begins in")
@@ -113,7 +119,7 @@ def media_files(names: Sequence[str]) -> list[Path]:
 
 def _videos_in(folder: Path) -> list[Path]:
     files = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    return sorted(path for path in files if path.is_file() and not path.name.startswith("."))
+    return sorted(path for path in files if isfile(path) and not path.name.startswith("."))
 
 
 def _check_output(out: Path | None, inputs: Sequence[Path]) -> None:
@@ -122,8 +128,12 @@ def _check_output(out: Path | None, inputs: Sequence[Path]) -> None:
         return
     if not out.parent.is_dir():
         raise AVFFError(f"{out} cannot be written: there is no folder {out.parent}; make it first")
-    if out.is_dir() or (out.exists() and any(out.samefile(path) for path in inputs if path.exists())):
+    if out.is_dir() or (out.exists() and any(out.samefile(path) for path in inputs if exists(path))):
         raise AVFFError(f"{out} cannot be written: it is a folder or one of the videos; name another file")
+    try:
+        TemporaryFile(dir=out.parent).close()
+    except OSError as error:
+        raise AVFFError(f"{out} cannot be written ({error.strerror}); choose another place") from None
 
 
 def _examine(path: Path, model: Detector) -> Examination:

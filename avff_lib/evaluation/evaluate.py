@@ -58,13 +58,11 @@ def score_example(model: Detector, example: Example) -> Scored:
     """
     duration, calibration = model.spec.duration, model.config.calibration
     parts = windows_over(example.clip, duration, HOP)
-    judged = judge_windows(model, parts)
+    try:
+        judged = judge_windows(model, parts)
+    except AVFFError as error:
+        raise AVFFError(f"{example.row.path} cannot be scored: {error}") from None
     raw = judged.probability.numpy()
-    if not np.isfinite(raw).all():
-        raise AVFFError(
-            f"the model's answer for {example.row.path} is no number; look for such values in its sound, or "
-            "in the model's weights"
-        )
     labels = [window_label(example.row, part.start, duration) for part in parts]
     score, windows = clip_score(raw, calibration), calibration.apply(raw)
     sound, picture = (

@@ -54,11 +54,13 @@ class Cast:
 
     def __init__(self) -> None:
         self._count = 0
+        self._cuts: list[float] = []  # seconds; of the last chunk and this one
         self._last: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # number -> times, boxes
 
     def follow(self, chunk: Clip, cuts: list[int]) -> dict[int, FaceTrack]:
         """Track every face of a chunk that has ``cuts``, as `find_cuts` finds them -> tracks by number."""
         tracks = []
+        self._cuts = [cut for cut in self._cuts if cut > chunk.start - LOST] + chunk.times[cuts].tolist()
         for first, last in pairwise([0, *cuts, len(chunk.frames)]):
             shot = replace(chunk, frames=chunk.frames[first:last], times=chunk.times[first:last])
             tracks += [_in_whole(track, first, len(chunk.frames)) for track in track_faces(shot)]
@@ -82,7 +84,10 @@ class Cast:
         """Overlap of a face of the last chunk with one of this chunk, where they are nearest in time."""
         before, places = self._last[number]
         nearest = int(np.abs(before - times[0]).argmin())
-        return overlap(places[nearest], boxes[0]) if abs(before[nearest] - times[0]) <= LOST else 0.0
+        earlier, later = sorted((before[nearest], times[0]))
+        if later - earlier > LOST or any(earlier < cut <= later for cut in self._cuts):
+            return 0.0
+        return overlap(places[nearest], boxes[0])
 
 
 def _in_whole(track: FaceTrack, first: int, count: int) -> FaceTrack:

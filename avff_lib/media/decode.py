@@ -133,14 +133,17 @@ def iter_clips(
         hop: seconds from one window's start to the next.
         shortest: a file shorter than one window, but at least this many seconds long, comes as one
             shorter window; by default it must fill one.
-        sample_rate, max_side: as in `read_clip`.
+        sample_rate, max_side: as in `read_clip`; so many frames a second that a window and a hop of them
+            would fill half of `MAX_CLIP_BYTES` are shrunk further.
 
     Raises:
         MediaError: as in `read_clip`; too short means shorter than ``shortest``.
     """
     if duration <= 0 or hop <= 0:
         raise ValueError(f"duration is {duration} and hop {hop}; expected both > 0")
-    with Streams(Path(path), sample_rate, max_side) as streams:
+    # The last window and this one are held, and a copy is made; 120 frames a second are shrunk to fit.
+    held = MAX_CLIP_BYTES / (2 * (duration + hop))
+    with Streams(Path(path), sample_rate, max_side, held) as streams:
         buffer = _Buffer(streams)
         first = start = streams.begins
         while buffer.read_until(start + duration):
@@ -195,7 +198,7 @@ class _Buffer:
         if len(self._frames) * image.nbytes > MAX_CLIP_BYTES:
             raise MediaError(
                 f"{self._streams.path} has more than {MAX_CLIP_BYTES / 1024**3:.0f} GiB of frames in one "
-                "clip; read it in windows with iter_clips, or a shorter part of it"
+                "clip; read a shorter part of it, or the whole in windows with iter_clips"
             )
 
     def _add_sound(self, index: int, samples: np.ndarray) -> None:

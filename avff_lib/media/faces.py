@@ -107,7 +107,8 @@ def detect_faces(image: np.ndarray) -> np.ndarray:
     scale = float(np.clip(max(height, width), *LONG_SIDE)) / max(height, width)
     # The network halves the picture five times. Padding below and to the right keeps its proportions.
     rows, columns = (int(np.ceil(side * scale / 32)) * 32 for side in (height, width))
-    resized = cv2.resize(image, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA)
+    size = [max(1, round(side * scale)) for side in (width, height)]
+    resized = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     canvas = np.zeros((rows, columns, 3), np.uint8)
     canvas[: resized.shape[0], : resized.shape[1]] = resized
     network = _network(rows, columns)

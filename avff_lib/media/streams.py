@@ -10,6 +10,7 @@ import itertools
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator
+from os.path import exists  # False, too, where nobody may look
 from pathlib import Path
 
 import av
@@ -46,13 +47,13 @@ class Streams:
         MediaError: not a media file, empty, no picture, no sound, undecodable, or absurdly large.
     """
 
-    def __init__(self, path: Path, sample_rate: int, max_side: int) -> None:
+    def __init__(self, path: Path, sample_rate: int, max_side: int, bytes_a_second: float = math.inf) -> None:
         self.path, self.sample_rate = path, sample_rate
         self.problems: list[tuple[float, str]] = []
         self._container = _open(path)
         try:
             self.video, self.audio = self._stream("video", "picture"), self._stream("audio", "sound")
-            self._begin(max_side)
+            self._begin(max_side, bytes_a_second)
         except BaseException:
             self._container.close()
             raise
@@ -71,7 +72,7 @@ class Streams:
             raise MediaError(f"{self.path} cannot be decoded: its {name} is in an unknown format; convert it")
         return stream
 
-    def _begin(self, max_side: int) -> None:
+    def _begin(self, max_side: int, bytes_a_second: float) -> None:
         """Decode the first frame of each stream; they fix the clock's zero and the picture's size."""
         video, audio = self.video, self.audio
         self._check_size(video.codec_context.width, video.codec_context.height)
@@ -97,7 +98,8 @@ class Streams:
 
         pixel = float(video.codec_context.sample_aspect_ratio or 1)  # its width / its height
         width, height = round(picture.width * (pixel if 0.2 < pixel < 5 else 1)), picture.height
-        shrink = min(1.0, max_side / max(width, height))
+        fitting = math.sqrt(bytes_a_second * self.period / (3 * width * height))
+        shrink = min(1.0, max_side / max(width, height), fitting)
         self._coded_size = (picture.width, picture.height)
         self._size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
         self.upright_size = (height, width) if orientation(picture)[0] % 2 else (width, height)
@@ -286,8 +288,8 @@ def orientation(frame: av.VideoFrame) -> tuple[int, bool]:
 
 
 def _open(path: Path) -> av.container.InputContainer:
-    if not path.exists():
-        raise MediaError(f"{path} does not exist; give the path of a video file")
+    if not exists(path):
+        raise MediaError(f"{path} does not exist, or cannot be reached; give the path of a video file")
     if not path.is_file():
         raise MediaError(f"{path} is not a file; give the path of a video file")
     try:

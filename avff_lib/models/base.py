@@ -211,7 +211,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
 def _calibration(found: Any, folder: Path) -> Calibration:
     try:
         return Calibration(**{**found, "unsure": found["unsure"] and tuple(found["unsure"])})
-    except (TypeError, KeyError, IndexError):
+    except (TypeError, KeyError, IndexError, AVFFError):
         raise AVFFError(
             f"the calibration in {folder / CONFIG_NAME} is {found!r}; expected an object with "
             f"{', '.join(field.name for field in fields(Calibration))}; copy the checkpoint anew"
