@@ -1,6 +1,6 @@
-"""A page on this machine: a video is dropped or recorded there, judged here, shown as a report, and removed.
+"""A local web page: a video dropped or recorded there is scored, shown as a report, and removed.
 
-Gradio is imported when it is served, since it takes seconds and reads its settings from the environment.
+Gradio is imported when the page is served: it takes seconds, and reads its settings from the environment.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from avff_lib.clip import AVFFError, MediaError
+from avff_lib.errors import AVFFError, MediaError
+from avff_lib.inference.predictor import FileAnalysis, analyze_file
 from avff_lib.media.decode import probe
 from avff_lib.models import Detector
-from avff_lib.predict import CHECKPOINTS, Examination, examine_file, load_detector
+from avff_lib.models.checkpoint import shipped_checkpoints
 from avff_lib.report import Page
 from avff_lib.report.charts import clock_time
 
@@ -30,22 +31,22 @@ if TYPE_CHECKING:
     from gradio import Blocks
 
 HOST = "127.0.0.1"
-LARGEST = 200  # MiB of one upload
-LONGEST = 600  # seconds of video
-WAITING = 8  # videos that may wait while one is judged
-ABANDONED = 3600  # seconds after which an upload that nobody had judged is removed
+MAX_UPLOAD_MIB = 200  # of one upload
+MAX_VIDEO_SECONDS = 600
+MAX_QUEUE = 8  # videos that may wait while one is scored
+UPLOAD_LIFETIME_SECONDS = 3600  # after it an upload that was never scored is removed
 
-INTRODUCTION = f"""# Is this video forged?
+INTRODUCTION = f"""# Is this video real or fake?
 
-Drop or record a video of a person speaking, up to {LONGEST // 60} minutes and {LARGEST} MB. It is judged on
-this machine, nothing leaves it, and the video is removed as soon as the report is there.
+Drop or record a video of a person speaking, up to {MAX_VIDEO_SECONDS // 60} minutes and {MAX_UPLOAD_MIB} MB.
+It is scored on this machine, nothing leaves it, and the video is removed as soon as the report is shown.
 
-**The shipped detectors were trained on drawn faces and artificial voices.** What they say of real people
-shows how the machinery works; it is no evidence for or against anyone.
+**The shipped detectors were trained on drawn faces and synthesised voices.** Their scores on videos of people
+show how the system works; they are no evidence for or against anyone.
 """
 
-# The page runs no scripts, so the sandbox allows none; being of the same origin lets us ask how high it is.
-ANSWER = """<p class="downloads">
+# The report runs no scripts, so the sandbox allows none; the same origin lets this page read its height.
+REPORT_TEMPLATE = """<p class="downloads">
 <a download="{stem}-report.html" href="data:text/html;base64,{page}">Download the report</a>
 <a download="{stem}-report.json" href="data:application/json;base64,{numbers}">Download the numbers (JSON)</a>
 </p>
@@ -65,22 +66,23 @@ iframe { display: block; width: 100%; min-height: 30rem; border: 1px solid var(-
   background: var(--background-fill-secondary); }
 """
 
-detector = cache(load_detector)
+detector = cache(Detector.from_pretrained)
 
 
-def serve(port: int, checkpoint: str) -> None:
-    """Serve the page until it is interrupted; whatever was uploaded is gone afterwards.
+def serve(port: int, checkpoint: str, announce: Callable[[str], None]) -> None:
+    """Serve the page until it is interrupted; whatever was uploaded is removed afterwards.
 
     Args:
         port: on 127.0.0.1.
-        checkpoint: chosen to begin with: the name of a shipped detector, or the folder of a saved one.
+        checkpoint: the detector chosen at first, as in `avff_lib.models.base.Detector.from_pretrained`.
+        announce: called with the page's address as soon as it is served.
 
     Raises:
         AVFFError: there is no such detector, or the port cannot be used.
     """
     detector(checkpoint)
     check_port(port)
-    for name in ("SIGTERM", "SIGHUP"):  # ended or left alone, it cleans up; killed, it cannot
+    for name in ("SIGTERM", "SIGHUP"):  # when asked to end it cleans up; SIGKILL leaves no chance to
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="avff-demo-") as folder:
@@ -88,15 +90,15 @@ def serve(port: int, checkpoint: str) -> None:
         os.environ.update(GRADIO_TEMP_DIR=folder, GRADIO_ANALYTICS_ENABLED="False", **local)
         import gradio
 
-        page = build(checkpoint)
-        page.queue(max_size=WAITING).launch(
+        page = build_page(checkpoint)
+        page.queue(max_size=MAX_QUEUE).launch(
             server_name=HOST,
             server_port=port,
             share=False,
             quiet=True,
             prevent_thread_lock=True,
-            max_file_size=LARGEST * 2**20,
-            run_history=False,  # would keep answers in the browser
+            max_file_size=MAX_UPLOAD_MIB * 2**20,
+            run_history=False,  # would keep reports in the browser
             footer_links=[],
             ssr_mode=False,
             mcp_server=False,
@@ -105,10 +107,10 @@ def serve(port: int, checkpoint: str) -> None:
                 primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["monospace"]
             ).set(button_primary_background_fill="*primary_700"),
             css=STYLE,
-            _frontend=False,  # no test request, which a busy machine fails: a public link is then asked for
+            _frontend=False,  # no test request: where a busy machine fails it, Gradio asks for a public link
         )
         try:
-            print(f"Open http://{HOST}:{port}/ in a browser on this machine. Ctrl+C ends it.", flush=True)
+            announce(f"http://{HOST}:{port}/")
             page.server.thread.join()
         except KeyboardInterrupt:
             pass
@@ -123,55 +125,59 @@ def check_port(port: int) -> None:
     try:
         socket.create_server((HOST, port)).close()
     except OSError as error:
-        reason = os.strerror(error.errno)
+        reason = os.strerror(error.errno or 0)
         raise AVFFError(f"port {port} cannot be used ({reason}); name another with --port") from None
 
 
-def build(checkpoint: str) -> Blocks:
-    """The page, not yet served."""
+def build_page(checkpoint: str) -> Blocks:
+    """The page, not yet served; ``checkpoint`` is chosen at first."""
     import gradio
 
-    shipped = sorted(folder.name for folder in CHECKPOINTS.iterdir())
+    shipped = list(shipped_checkpoints())
 
-    def answer(
+    def score(
         video: str | None,
         checkpoint: str,
         progress: gradio.Progress = gradio.Progress(),  # noqa: B008
     ) -> tuple[str, None]:
-        return answer_upload(video, checkpoint, lambda share, words: progress(share, words)), None
+        return score_upload(video, checkpoint, lambda share, text: progress(share, text)), None
 
-    with gradio.Blocks(title="AVFF: judge a video", delete_cache=(600, ABANDONED)) as page:
+    with gradio.Blocks(title="AVFF: score a video", delete_cache=(600, UPLOAD_LIFETIME_SECONDS)) as page:
         gradio.Markdown(INTRODUCTION)
         video = gradio.Video(label="Video", sources=["upload", "webcam"], include_audio=True, height=360)
         choice = gradio.Radio(list(dict.fromkeys([checkpoint, *shipped])), value=checkpoint, label="Detector")
-        button = gradio.Button("Judge", variant="primary", elem_id="judge")
-        report = gradio.HTML(apply_default_css=False, js_on_load=None, min_height=80, elem_id="answer")
+        button = gradio.Button("Score", variant="primary", elem_id="score")
+        report = gradio.HTML(apply_default_css=False, js_on_load=None, min_height=80, elem_id="report")
         button.click(
-            answer, [video, choice], [report, video], concurrency_limit=1, show_progress_on=report,
+            score,
+            [video, choice],
+            [report, video],
+            concurrency_limit=1,
+            show_progress_on=report,
             api_visibility="private",
-        )  # fmt: skip
+        )
     return page
 
 
-def answer_upload(path: str | None, checkpoint: str, progress: Callable[[float, str], None]) -> str:
-    """Judge an upload and remove it, whatever comes of it.
+def score_upload(path: str | None, checkpoint: str, progress: Callable[[float, str], None]) -> str:
+    """Score an upload and remove it, whatever happens.
 
     Args:
-        path: of the upload, in a folder of its own; None if there is none.
+        path: of the upload, in a folder of its own; None if there is no upload.
         checkpoint: as in `serve`.
-        progress: called with the share of the video that was judged, and the same in words.
+        progress: called with the share of the video that was scored, in [0, 1], and the same in words.
 
     Returns:
         HTML: the report in a frame and links to save it, or one sentence; neither names a folder.
     """
     if path is None:
         return _alert(
-            "No video was dropped or recorded; choose one, wait until it is shown, then press Judge"
+            "No video was dropped or recorded; choose one, wait until it is shown, then press Score"
         )
     upload = Path(path)
     try:
         model = detector(checkpoint)
-        return report_html(examine_upload(upload, model, progress), model)
+        return report_html(analyze_upload(upload, model, progress), model)
     except AVFFError as error:
         return _alert(str(error).replace(path, upload.name))
     finally:
@@ -180,45 +186,46 @@ def answer_upload(path: str | None, checkpoint: str, progress: Callable[[float, 
             upload.parent.rmdir()
 
 
-def examine_upload(path: Path, model: Detector, progress: Callable[[float, str], None]) -> Examination:
-    """`avff_lib.predict.examine_file` for a file of at most `LONGEST` seconds.
+def analyze_upload(path: Path, model: Detector, progress: Callable[[float, str], None]) -> FileAnalysis:
+    """`avff_lib.inference.predictor.analyze_file` for a file of at most `MAX_VIDEO_SECONDS` seconds.
 
     Raises:
-        MediaError: the file cannot be judged, or is longer.
+        MediaError: the file cannot be scored, or is longer.
     """
 
     def check(seconds: float) -> None:
-        if not path.exists():  # the page has been closed down: stop here
-            raise MediaError(f"{path} was removed before it was judged; drop it again")
-        if seconds > LONGEST:
+        if not path.exists():  # the server is shutting down
+            raise MediaError(f"{path} was removed before it was scored; drop it again")
+        if seconds > MAX_VIDEO_SECONDS:
             raise MediaError(
-                f"{path} lasts {clock_time(seconds)} or longer; give at most {LONGEST // 60} minutes, or run "
-                "avff predict on it"
+                f"{path} lasts {clock_time(seconds)} or longer; give at most "
+                f"{MAX_VIDEO_SECONDS // 60} minutes, or run avff predict on it"
             )
 
-    def watch(seconds: float) -> None:
-        check(seconds)  # the header may have promised less
-        progress(seconds / max(seconds, length), f"{seconds:.0f} of {length:.0f} s judged")
+    def report_progress(seconds: float) -> None:
+        check(seconds)  # the file may be longer than its header states
+        progress(seconds / max(seconds, length), f"{seconds:.0f} of {length:.0f} s scored")
 
     length = probe(path).duration
     check(length)
-    examined = examine_file(path, model, progress=watch)
-    if examined.report.error:
-        raise MediaError(examined.report.error)
-    return replace(examined, report=replace(examined.report, path=path.name))
+    analysis = analyze_file(path, model, progress=report_progress)
+    if analysis.prediction.error:
+        raise MediaError(analysis.prediction.error)
+    return replace(analysis, prediction=replace(analysis.prediction, path=path.name))
 
 
-def report_html(examined: Examination, model: Detector) -> str:
-    """The page about a file in a frame, and links to save it and its numbers."""
+def report_html(analysis: FileAnalysis, model: Detector) -> str:
+    """The report on a file in a frame, and links to save it and its numbers."""
     page = Page(model)
-    page.add(examined)
-    html, name = page.html(), examined.report.path
-    return ANSWER.format(
+    page.add(analysis)
+    html = page.html()
+    name = analysis.prediction.path
+    return REPORT_TEMPLATE.format(
         stem=escape(Path(name).stem),
         name=escape(name),
         shown=escape(html),
         page=_base64(html),
-        numbers=_base64(json.dumps([asdict(examined.report)], indent=2)),
+        numbers=_base64(json.dumps([asdict(analysis.prediction)], indent=2)),
     )
 
 

@@ -1,18 +1,21 @@
 """The book's figures: functions that draw on an Axes and return it.
 
 Colours are those of Okabe and Ito (https://jfly.uni-koeln.de/color/), which colour-blind readers can tell
-apart; meaning never rests on colour alone.
+apart; meaning never rests on colour alone. Matplotlib is imported when a figure is drawn, since others import
+this module for its constants.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
-import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from torch import Tensor
 
 REAL = "#0072B2"
 FAKE = "#D55E00"
@@ -26,7 +29,7 @@ def show_frames(
 
     Args:
         frames: ``(T, H, W, 3)`` uint8, or floats in [0, 1].
-        labels: one a frame, written below it, such as its time.
+        labels: one per frame, written below it, such as its time.
         title: of the strip.
         ax: to draw on; a new figure by default.
     """
@@ -39,7 +42,7 @@ def show_frames(
         constant_values=255 if frames.dtype == np.uint8 else 1,
     )
     strip = np.concatenate(list(padded), axis=1)[:, :-gap]  # (H, T * (W + gap) - gap, 3)
-    ax = ax or plt.figure(figsize=(7.0, 7.0 * strip.shape[0] / strip.shape[1] + 0.5)).add_subplot()
+    ax = ax or _new_axes((7.0, 7.0 * strip.shape[0] / strip.shape[1] + 0.5))
     ax.imshow(strip, interpolation="antialiased")  # strips are wide and shown small
     ax.set_xticks(np.arange(count) * (width + gap) + (width - 1) / 2, labels or [""] * count)
     ax.set_yticks([])
@@ -77,10 +80,10 @@ def plot_mel_spectrogram(
     title: str = "",
     ax: Axes | None = None,
 ) -> Axes:
-    """A log-mel spectrogram as a picture: seconds across, mel bands marked in Hz upwards, dB as colour.
+    """A log-mel spectrogram: time in seconds across, frequency in Hz upwards, dB as colour.
 
     Args:
-        log_mel: ``(n_mels, N)`` in dB, as `avff_lib.preprocess.log_mel` gives it, HTK mel scale.
+        log_mel: ``(n_mels, N)`` in dB, as `avff_lib.preprocess.log_mel` returns it, HTK mel scale.
         sample_rate: of the waveform, in Hz.
         hop_length: samples from one column to the next.
         start: time of column 0, in seconds.
@@ -93,22 +96,22 @@ def plot_mel_spectrogram(
     hop = hop_length / sample_rate
     low, high = decibels or (image.max() - 80, image.max())
     ax = ax or _new_axes()
-    picture = ax.imshow(
+    mappable = ax.imshow(
         image,
         origin="lower",
         aspect="auto",
         vmin=low,
         vmax=high,
-        # A column is centred on its time, a row on its number.
+        # Columns are centred on their times, rows on their indices.
         extent=(start - hop / 2, start + (columns - 0.5) * hop, -0.5, bands - 0.5),
     )
     ax.set_xlim(start, start + (columns - 1) * hop)
     marks = np.array([250, 500, 1000, 2000, 4000, 8000, 16_000])
-    rows = hz_to_mel(marks) / hz_to_mel(sample_rate / 2) * (bands + 1) - 1  # filter k peaks at (k + 1) steps
+    rows = hz_to_mel(marks) / hz_to_mel(sample_rate / 2) * (bands + 1) - 1  # filter k peaks at step k + 1
     inside = rows <= bands - 0.5
     ax.set_yticks(rows[inside], [f"{hz:g}" for hz in marks[inside]])
     ax.set(xlabel="time (s)", ylabel="frequency (Hz, mel scale)", title=title)
-    ax.figure.colorbar(picture, ax=ax, label="power (dB)", pad=0.01)
+    ax.figure.colorbar(mappable, ax=ax, label="power (dB)", pad=0.01)
     return ax
 
 
@@ -126,10 +129,10 @@ def plot_robustness(
     title: str = "",
     ax: Axes | None = None,
 ) -> Axes:
-    """AUC of a detector over the levels of one perturbation, beside that of untouched clips.
+    """AUC of a detector over the levels of one perturbation, next to that of untouched clips.
 
     Args:
-        aucs: ``L + 1`` of them, the first of untouched clips.
+        aucs: ``L + 1`` values, the first of untouched clips.
         bands: ends of the interval of each.
         values: ``L`` values of the perturbation, written below the levels.
         unit: of ``values``.
@@ -151,14 +154,17 @@ def plot_robustness_grid(summary: dict, *, columns: int = 4, figure: Figure | No
     """One small panel for each perturbation.
 
     Args:
-        summary: from `avff_lib.evaluation.robustness.summarise_scores`.
+        summary: from `avff_lib.evaluation.robustness.summarize_scores`.
         columns: panels side by side.
         figure: to draw on; a new one by default.
     """
     entries = summary["perturbations"]
     columns = min(columns, len(entries))
     rows = -(-len(entries) // columns)
-    figure = figure or plt.figure()
+    if figure is None:
+        import matplotlib.pyplot as plt
+
+        figure = plt.figure()
     figure.set_size_inches(3 * columns, 2.4 * rows + 0.5)
     figure.set_layout_engine("constrained")
     panels = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
@@ -190,32 +196,36 @@ def plot_timeline(
     title: str = "",
     ax: Axes | None = None,
 ) -> Axes:
-    """Scores of a file's windows over its time, the threshold, and the parts known to be forged.
+    """Scores of a file's windows over time, the threshold, and the parts known to be fake.
 
     Args:
         windows: (start, end) of each window in seconds.
-        scores: probability of fake of each, ``None`` where it could not be judged.
-        threshold: from it upwards a window counts as fake.
-        fake_segments: (start, end) in seconds of the forged parts, if they are known.
+        scores: probability of fake of each, ``None`` where it was not scored.
+        threshold: from which on a window is predicted fake.
+        fake_segments: (start, end) in seconds of the fake parts, if they are known.
         title: of the figure.
         ax: to draw on; a new figure by default.
     """
     ax = ax or _new_axes()
     for begin, end in fake_segments:
-        ax.axvspan(begin, end, color=FAKE, alpha=0.12, hatch="//", linewidth=0, label="forged part")
+        ax.axvspan(begin, end, color=FAKE, alpha=0.12, hatch="//", linewidth=0, label="fake part")
     for (begin, end), score in zip(windows, scores, strict=True):
         if score is None:
-            ax.plot([begin, end], [0, 0], color=NEUTRAL, linestyle=":", label="not judged")
+            ax.plot([begin, end], [0, 0], color=NEUTRAL, linestyle=":", label="not scored")
             continue
         kind, color, mark = ("fake", FAKE, "s") if score >= threshold else ("real", REAL, "o")
         ax.plot([begin, end], [score, score], color=color, linewidth=2, solid_capstyle="round")
-        ax.plot((begin + end) / 2, score, mark, color=color, linestyle="none", label=f"window judged {kind}")
+        ax.plot(
+            (begin + end) / 2, score, mark, color=color, linestyle="none", label=f"window predicted {kind}"
+        )
     ax.axhline(threshold, color=NEUTRAL, linestyle="--", linewidth=1, label=f"threshold {threshold:.2f}")
     ax.set(xlabel="time (s)", ylabel="probability of fake", ylim=(-0.05, 1.05), title=title)
-    handles = dict(zip(*ax.get_legend_handles_labels()[::-1], strict=True))  # one entry a kind
+    handles = dict(zip(*ax.get_legend_handles_labels()[::-1], strict=True))  # one entry per kind
     ax.legend(handles.values(), handles.keys(), loc="center left", bbox_to_anchor=(1, 0.5))
     return ax
 
 
-def _new_axes() -> Axes:
-    return plt.subplots()[1]
+def _new_axes(size: tuple[float, float] | None = None) -> Axes:
+    import matplotlib.pyplot as plt
+
+    return plt.figure(figsize=size).add_subplot()

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from avff_lib.clip import InputSpec
-from avff_lib.data.loader import load_example
+from avff_lib.data.examples import load_example
 from avff_lib.data.manifest import read_manifest
 from avff_lib.data.shards import read_shards, write_shards
+from avff_lib.preprocess.spec import InputSpec
 from avff_lib.synth import write_corpus
 
 

@@ -14,7 +14,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-from avff_lib.atomic import atomic_write
+from avff_lib.utils.atomic import atomic_write
 
 CELL_TIMEOUT = 900  # seconds
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}

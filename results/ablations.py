@@ -1,4 +1,4 @@
-"""What does each part of the paper's model bring? Short runs, the same for all.
+"""What does each part of the paper's model contribute? Short runs, the same for all.
 
     python results/ablations.py
 
@@ -19,35 +19,36 @@ import tyro
 from common import ENCODER_LR, HERE, PRETRAINED_LR, Options, blank, measure, pretrain, train_detector
 from torch import Tensor
 
-from avff_lib import objectives, ranks
-from avff_lib.clip import Features, ModelInputs
-from avff_lib.models import AVFFMAE, AVFFMAEConfig
-from avff_lib.nn.masking import put_slices, take_slices
-from avff_lib.objectives import Objective, stage_one
+from avff_lib.models import AVFFMAE, AVFFMAEConfig, avff_mae
+from avff_lib.nn.features import Features
+from avff_lib.nn.masking import gather_slices, scatter_slices
+from avff_lib.preprocess.spec import ModelInputs
+from avff_lib.training.objectives import Objective, pretraining_loss
+from avff_lib.utils import distributed
 
 OPTIONS = Options(HERE / "ablations.json", steps=150)
 CONFIG = AVFFMAEConfig(**AVFFMAE.tiny_config)
 
 
 class RandomMasks(AVFFMAE):
-    """Slices are hidden from the two streams independently; one that both hide is guessed from zeros."""
+    """Slices of the two streams are masked independently; one masked in both is predicted from zeros."""
 
-    def complete(
-        self, features: Features, hidden_audio: Tensor, hidden_visual: Tensor
+    def fill_masked(
+        self, features: Features, masked_audio: Tensor, masked_visual: Tensor
     ) -> tuple[Tensor, Tensor]:
         audio, visual = (
-            put_slices(slices, hidden, torch.zeros_like(take_slices(slices, hidden))).flatten(1, 2)
-            for slices, hidden in (
-                (self.in_slices(features.audio), hidden_audio),
-                (self.in_slices(features.visual), hidden_visual),
+            scatter_slices(slices, masked, torch.zeros_like(gather_slices(slices, masked))).flatten(1, 2)
+            for slices, masked in (
+                (self.split_slices(features.audio), masked_audio),
+                (self.split_slices(features.visual), masked_visual),
             )
         )
-        return super().complete(Features(audio, visual), hidden_audio, hidden_visual)
+        return super().fill_masked(Features(audio, visual), masked_audio, masked_visual)
 
 
 def independent_slices(batch: int, slices: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """What the sound and what the picture hides, each ``(batch, slices / 2)``, drawn without each other."""
-    orders = [ranks.rand((batch, slices), generator).argsort(dim=1) for _ in range(2)]
+    """Masked slices of audio and video, each ``(batch, slices / 2)``, drawn independently."""
+    orders = [distributed.rand((batch, slices), generator).argsort(dim=1) for _ in range(2)]
     audio, visual = (order[:, : slices // 2].sort(dim=1).values for order in orders)
     return audio, visual
 
@@ -55,13 +56,13 @@ def independent_slices(batch: int, slices: int, generator: torch.Generator) -> t
 def stage_one_random_masks(
     model: RandomMasks, inputs: ModelInputs, labels: Tensor, generator: torch.Generator
 ) -> dict[str, Tensor]:
-    """`stage_one` with `independent_slices`; its two masks say what the sound and the picture hide."""
-    with mock.patch.object(objectives, "complementary_slices", independent_slices):
-        return stage_one(model, inputs, labels, generator)
+    """`pretraining_loss` with `independent_slices`."""
+    with mock.patch.object(avff_mae, "complementary_slices", independent_slices):
+        return pretraining_loss(model, inputs, labels, generator)
 
 
 class NoTranslation(AVFFMAE):
-    """A2V and V2A are given zeros: what they say is a learned token, the same for every clip and moment."""
+    """A2V and V2A are given zeros, so their output is a learned token, the same for every clip and moment."""
 
     def __init__(self, config: AVFFMAEConfig) -> None:
         super().__init__(config)
@@ -75,7 +76,7 @@ class Variant:
 
     family: type[AVFFMAE] = AVFFMAE
     config: dict[str, Any] = field(default_factory=dict)
-    first: Objective | None = stage_one
+    first: Objective | None = pretraining_loss
     without: Literal["audio", "video"] | None = None
 
 
@@ -109,15 +110,15 @@ def main(options: Options = OPTIONS, first_steps: int = 200) -> None:
     rates = {"encoder_lr": PRETRAINED_LR, "encoder_lr_without_stage_one": ENCODER_LR}
     table = options.table(family="AVFFMAE", first_steps=first_steps, **rates)
     split = options.read(AVFFMAE(CONFIG).spec)
-    genuine = [example for example in split["train"] if example.row.label == 0]
+    real = [example for example in split["train"] if example.row.label == 0]
     for key in table.todo(seed=options.seeds, variant=list(VARIANTS)):
         seed, variant, folder = key["seed"], VARIANTS[key["variant"]], options.folder(key)
         model, rate, measured = build(variant, seed), ENCODER_LR, {}
         if variant.first:
             # Those with one stream in stage two share the full model's stage one: its folder holds it.
             shared = {"stage": "one", **key, "variant": "full" if variant.without else key["variant"]}
-            settings = options.settings(seed, ENCODER_LR, lr=ENCODER_LR, steps=first_steps)
-            retrieval = pretrain(model, genuine, settings, options.folder(shared), objective=variant.first)
+            config = options.config(seed, ENCODER_LR, lr=ENCODER_LR, steps=first_steps)
+            retrieval = pretrain(model, real, config, options.folder(shared), objective=variant.first)
             rate, measured = PRETRAINED_LR, {"retrieval": retrieval}
         if variant.without:
             blank(model, variant.without)

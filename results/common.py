@@ -1,4 +1,4 @@
-"""What the experiments share: their options, one run of stage two, and a table that grows run by run."""
+"""Shared by the experiments: their options, one run of each stage, and a table that grows run by run."""
 
 from __future__ import annotations
 
@@ -15,19 +15,22 @@ import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
 
-from avff_lib.atomic import atomic_write
-from avff_lib.clip import AVFFError, Features, InputSpec, ModelInputs
-from avff_lib.data.augment import LIGHT, Augment
-from avff_lib.data.loader import Example, WindowBatches
+from avff_lib.data.dataset import AVDataset
+from avff_lib.data.examples import Example
 from avff_lib.data.manifest import SPLITS
 from avff_lib.data.shards import read_shards
+from avff_lib.data.transforms import LIGHT, Augment
+from avff_lib.errors import AVFFError
 from avff_lib.evaluation.evaluate import score_examples
 from avff_lib.evaluation.metrics import bootstrap_auc
 from avff_lib.models import Detector
-from avff_lib.objectives import Objective, stage_one, stage_two
+from avff_lib.nn.features import Features
+from avff_lib.preprocess.spec import InputSpec, ModelInputs
 from avff_lib.synth.forgeries import METHODS
+from avff_lib.training.config import TrainConfig
 from avff_lib.training.loop import fit
-from avff_lib.training.settings import TrainSettings
+from avff_lib.training.objectives import Objective, classification_loss, pretraining_loss
+from avff_lib.utils.atomic import atomic_write
 
 HERE = Path(__file__).parent
 LR = 2e-3  # of what stage two learns from random weights, as in train.py
@@ -40,7 +43,7 @@ class Options:
     """Of every experiment.
 
     Attributes:
-        out: JSON file that takes the results; runs that it holds are not made again.
+        out: JSON file that takes the results; runs that it holds are not repeated.
         shards: what ``avff prepare`` made of the corpus.
         data: the corpus itself, for its ``corpus.json``.
         runs: folder for the states of unfinished runs.
@@ -87,9 +90,9 @@ class Options:
         """For the states of one run; it can be removed once the run is in the table."""
         return self.runs / self.out.stem / "-".join(str(value).replace(" ", "_") for value in key.values())
 
-    def settings(self, seed: int, encoder_lr: float, **changed: Any) -> TrainSettings:
+    def config(self, seed: int, encoder_lr: float, **changed: Any) -> TrainConfig:
         common = {"steps": self.steps, "batch_size": self.batch_size, "precision": self.precision}
-        return TrainSettings(**{**common, "lr": LR, "encoder_lr": encoder_lr, "seed": seed, **changed})
+        return TrainConfig(**{**common, "lr": LR, "encoder_lr": encoder_lr, "seed": seed, **changed})
 
     def table(self, **settings: Any) -> Table:
         """The results so far; ``settings`` are those that this experiment adds."""
@@ -100,7 +103,7 @@ class Options:
 
 
 class Table:
-    """A JSON file with a record a run, written anew after each; a run that is in it is not made again.
+    """A JSON file with a record a run, rewritten after each; a run that is in it is not repeated.
 
     Raises:
         AVFFError: the file holds runs with other settings.
@@ -141,7 +144,7 @@ class Table:
 
 
 def summary(records: list[dict[str, Any]], names: list[str]) -> list[dict[str, Any]]:
-    """Mean, least and greatest over the seeds of every number, a row for each value of ``names``."""
+    """Mean, minimum and maximum over the seeds of every number, a row for each value of ``names``."""
     groups: dict[tuple, list[dict[str, Any]]] = defaultdict(list)
     for record in records:
         groups[tuple(record[name] for name in names)].append(record)
@@ -161,7 +164,7 @@ def summary(records: list[dict[str, Any]], names: list[str]) -> list[dict[str, A
 
 
 def fresh(model: Detector, seed: int) -> Detector:
-    """A model of the same size that knows nothing."""
+    """A model of the same size with random weights."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return type(model)(model.config)
@@ -169,17 +172,16 @@ def fresh(model: Detector, seed: int) -> Detector:
 
 def pretrain(
     model: Detector,
-    genuine: list[Example],
-    settings: TrainSettings,
+    real: list[Example],
+    config: TrainConfig,
     folder: Path,
     *,
-    objective: Objective = stage_one,
+    objective: Objective = pretraining_loss,
     augment: Augment = LIGHT,
 ) -> float:
-    """Stage one; returns the share of slices whose partner was found, over the last tenth of the steps."""
-    batches = WindowBatches(genuine, model.spec, settings.batch_size, settings.seed, augment=augment)
-    history = fit(model, objective, batches, settings, folder)
-    last = [record["retrieval"] for record in history[-max(1, settings.steps // 10) :]]
+    """Stage one; returns the retrieval accuracy, as a mean over the last tenth of the steps."""
+    history = fit(model, objective, AVDataset(real, model.spec, transforms=augment), config, folder)
+    last = [record["retrieval"] for record in history[-max(1, config.steps // 10) :]]
     return round(sum(last) / len(last), 4)
 
 
@@ -187,17 +189,17 @@ def train_detector(
     model: Detector, train: list[Example], options: Options, seed: int, folder: Path, encoder_lr: float
 ) -> None:
     """Stage two, for a fixed number of steps: nothing is chosen by looking at a test."""
-    batches = WindowBatches(train, model.spec, options.batch_size, seed)
-    fit(model, stage_two, batches, options.settings(seed, encoder_lr), folder)
+    dataset = AVDataset(train, model.spec, transforms=Augment())
+    fit(model, classification_loss, dataset, options.config(seed, encoder_lr), folder)
 
 
 def measure(model: Detector, examples: list[Example]) -> dict[str, Any]:
-    """Score clips, and see `separation`."""
+    """Score clips; returns what `separation` does."""
     return separation(examples, score_examples(model, examples))
 
 
 def separation(examples: list[Example], scores: np.ndarray) -> dict[str, Any]:
-    """AUC with its 95 % interval over people; AUC of each family and method against all genuine clips."""
+    """AUC with its 95 % interval over people; AUC of each family and method against all real clips."""
     labels = np.array([example.row.label for example in examples])
 
     def auc(names: list[str], name: str) -> float:
@@ -206,23 +208,23 @@ def separation(examples: list[Example], scores: np.ndarray) -> dict[str, Any]:
 
     methods = [example.row.method for example in examples]
     families = [METHODS[method].family for method in methods]
-    people = np.array([example.row.source for example in examples])
-    interval = bootstrap_auc(labels, scores, people, np.random.default_rng(0))
+    identities = np.array([example.row.source for example in examples])
+    interval = bootstrap_auc(labels, scores, identities, np.random.default_rng(0))
     return {
         "auc": round(float(roc_auc_score(labels, scores)), 4),
         "interval": [round(end, 4) for end in interval],
-        **{name: auc(families, name) for name in sorted(set(families) - {"genuine"})},
+        **{name: auc(families, name) for name in sorted(set(families) - {"real"})},
         "by_method": {name: auc(methods, name) for name in sorted(set(methods) - {"real"})},
-        "clips": {"genuine": int((labels == 0).sum()), "fake": int(labels.sum())},
+        "clips": {"real": int((labels == 0).sum()), "fake": int(labels.sum())},
     }
 
 
 def blank(model: Detector, stream: Literal["audio", "video"]) -> None:
-    """Make a model deaf or blind, in training and in scoring: that input is its mean everywhere."""
-    features = model.features
+    """Take one stream from a model, in training and in scoring: that input is its mean everywhere."""
+    features = model.forward_features
     name, mean = ("frames", 0.0) if stream == "video" else ("audio", getattr(model.config, "audio_mean", 0.0))
 
     def without(inputs: ModelInputs) -> Features:
         return features(replace(inputs, **{name: torch.full_like(getattr(inputs, name), mean)}))
 
-    model.features = without
+    model.forward_features = without

@@ -2,14 +2,14 @@
 
     python results/controls.py
 
-The sound of FVRA clips is genuine and so is the picture of RVFA clips: a detector that was trained on
-nothing else, and is blind or deaf, can tell them from genuine clips only by a flaw of the corpus. One
+The audio of FVRA clips is real and so is the video of RVFA clips: a detector that was trained on nothing
+else, and lacks the fake stream, can tell them from real clips only by a flaw of the corpus. One
 that was trained on shuffled labels can have learned nothing that holds for the test people. A single run
 of it may stand off 0.5 either way all the same, as what it learns by heart need not be neutral. So every
 deal is used twice, as it is and the other way round, and the mean counts. That does not take all of it
 out: both runs of a pair came out on the same side of 0.5 (0.62 and 0.54, 0.47 and 0.38, 0.62 and 0.58),
 so three seeds show a gross leak of the true labels, and not a small one.
-With 240 genuine and 144 forged test clips the standard error of an AUC at chance is 0.03, and more seeds
+With 240 real and 144 fake test clips the standard error of an AUC at chance is 0.03, and more seeds
 do not lower it, since the test people stay the same: look at the interval over people.
 """
 
@@ -25,7 +25,7 @@ import numpy as np
 import tyro
 from common import HERE, PRETRAINED_LR, Options, blank, measure, train_detector
 
-from avff_lib.data.loader import Example
+from avff_lib.data.examples import Example
 from avff_lib.models import Detector
 
 OPTIONS = Options(HERE / "controls.json")
@@ -38,7 +38,7 @@ SHUFFLED = "shuffled labels"
 
 
 def shuffled(examples: Sequence[Example], seed: int) -> list[Example]:
-    """The same clips with labels dealt anew, the same share of fakes to each method and to genuine clips."""
+    """The same clips with labels dealt anew, the same share of fakes to each method and to real clips."""
     rng = np.random.default_rng(seed)
     methods = np.array([example.row.method for example in examples])
     share = np.mean([example.row.label for example in examples])
@@ -50,7 +50,7 @@ def shuffled(examples: Sequence[Example], seed: int) -> list[Example]:
 
 
 def labelled(example: Example, label: int) -> Example:
-    """A clip that is said to be wholly genuine or wholly forged."""
+    """A clip with another label, which holds for all of it."""
     return replace(example, row=replace(example.row, label=label, fake_segments=()))
 
 

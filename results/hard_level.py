@@ -16,9 +16,10 @@ import torch
 import tyro
 from common import HERE, measure
 
-from avff_lib.atomic import atomic_write
 from avff_lib.data.shards import read_shards
-from avff_lib.predict import CHECKPOINTS, load_detector
+from avff_lib.models import Detector
+from avff_lib.models.checkpoint import SHIPPED_DIR
+from avff_lib.utils.atomic import atomic_write
 
 
 def main(
@@ -38,8 +39,8 @@ def main(
     torch.set_num_threads(threads)
     corpus = json.loads((data / "corpus.json").read_text())
     found = {}
-    for name in sorted(folder.name for folder in CHECKPOINTS.iterdir()):
-        model = load_detector(name)
+    for name in sorted(folder.name for folder in SHIPPED_DIR.iterdir()):
+        model = Detector.from_pretrained(name)
         found[name] = measure(model, read_shards(shards, model.spec))
         print(name, found[name]["auc"])
     with atomic_write(out) as path:

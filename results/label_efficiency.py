@@ -4,7 +4,7 @@
 
 Stage two gets 1, 5, 10, 50 and 100 % of the labelled training clips, the smaller sets being parts of the
 larger ones, and starts from stage one or from random weights. Both arms take the same steps on the same
-batches; the encoders are frozen where they know something and learn at 1e-3 where they do not. A few clips
+batches; the encoders are frozen where they are pre-trained and learn at 1e-3 where not. A few clips
 are learned by heart: the number of steps is fixed, and nothing stops early.
 """
 
@@ -19,13 +19,13 @@ import numpy as np
 import tyro
 from common import ENCODER_LR, HERE, PRETRAINED_LR, Options, fresh, measure, train_detector
 
-from avff_lib.data.loader import Example
+from avff_lib.data.examples import Example
 from avff_lib.models import Detector
 
 OPTIONS = Options(HERE / "label-efficiency.json")
 PERCENTS = (1, 5, 10, 50, 100)
 RATES = {"pre-trained": PRETRAINED_LR, "from scratch": ENCODER_LR}
-FEWEST = 4  # clips of either class
+MIN_CLIPS = 4  # of either class
 
 
 def labelled(examples: Sequence[Example], percent: float, seed: int) -> list[Example]:
@@ -34,7 +34,7 @@ def labelled(examples: Sequence[Example], percent: float, seed: int) -> list[Exa
     chosen = []
     for label in (0, 1):
         members = [example for example in examples if example.row.label == label]
-        count = max(FEWEST, math.ceil(percent / 100 * len(members)))
+        count = max(MIN_CLIPS, math.ceil(percent / 100 * len(members)))
         chosen += [members[i] for i in rng.permutation(len(members))[:count]]
     return chosen
 
@@ -47,7 +47,7 @@ def main(options: Options = OPTIONS, first: Path = Path("runs/avffmae/one")) -> 
         first: model that stage one left.
     """
     pretrained = Detector.from_pretrained(first)
-    table = options.table(family=type(pretrained).__name__, encoder_lr=RATES, fewest_clips=FEWEST)
+    table = options.table(family=type(pretrained).__name__, encoder_lr=RATES, fewest_clips=MIN_CLIPS)
     split = options.read(pretrained.spec)
     for key in table.todo(seed=options.seeds, percent=PERCENTS, arm=list(RATES)):
         seed, folder = key["seed"], options.folder(key)

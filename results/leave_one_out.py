@@ -1,12 +1,12 @@
-"""Is a forgery found that training has never seen?
+"""Is a forgery detected that was not in the training data?
 
     python results/leave_one_out.py
 
-Each of the methods in turn is left out of stage two, and its test clips are told from the genuine test
-clips. A run with nothing left out gives the same methods when they were seen. Nothing is chosen on
+Each of the methods in turn is left out of stage two, and its test clips are told from the real test
+clips. A run with nothing left out gives the same methods when they were trained on. Nothing is chosen on
 validation clips. No window is made a pseudo fake: that would show training what a shifted voice is.
-Stage one is shared, as it has seen genuine clips only. Methods have traces in common, so "unseen" is
-said of the method and not of each trace: without revoiced, swapped_revoiced still shows a vocoder.
+Stage one is shared, as it uses real clips only. Methods have traces in common, so "unseen"
+holds for the method and not for each trace: without revoiced, swapped_revoiced still shows a vocoder.
 """
 
 from __future__ import annotations

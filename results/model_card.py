@@ -9,10 +9,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from avff_lib.atomic import atomic_write
 from avff_lib.models import Detector
 from avff_lib.models.base import count_parameters
-from avff_lib.predict import CHECKPOINTS, load_detector
+from avff_lib.models.checkpoint import SHIPPED_DIR
+from avff_lib.utils.atomic import atomic_write
 
 HERE = Path(__file__).parent
 ABOUT = {
@@ -21,7 +21,7 @@ ABOUT = {
 }
 AUGMENTED = {
     "mirrored": "mirrored half of the time",
-    "LIGHT": "changed lightly in picture and sound: `LIGHT` of `avff_lib.data.augment`",
+    "LIGHT": "changed lightly in video and audio: `LIGHT` of `avff_lib.data.transforms`",
 }
 WEAK = 0.9  # AUC below which a method is named among the limits
 
@@ -43,8 +43,8 @@ def model_card(name: str, model: Detector, result: dict[str, Any]) -> str:
     return f"""# {name}
 
 An `{family}` of {count_parameters(model):,} parameters: {ABOUT[family]}.
-It judges windows of {spec.duration:g} s: {spec.frame_count} frames of {spec.image_size} x {spec.image_size}
-pixels and sound at {spec.sample_rate // 1000} kHz.
+It scores windows of {spec.duration:g} s: {spec.frame_count} frames of {spec.image_size} x {spec.image_size}
+pixels and audio at {spec.sample_rate // 1000} kHz.
 
 ## Data
 
@@ -58,9 +58,9 @@ these splits.
 
     {result["command"]}
 
-Stage one, self-supervised on the genuine training clips: {one["steps"]} steps of {one["batch_size"]} windows
+Stage one, self-supervised on the real training clips: {one["steps"]} steps of {one["batch_size"]} windows
 ({AUGMENTED[one["augment"]]}), AdamW with a peak learning rate of {one["lr"]:g}.
-In its last 50 steps the slice of the video that belongs to a slice of the sound was the nearest of the
+In its last 50 steps the slice of the video that belongs to a slice of the audio was the nearest of the
 whole batch in {result["retrieval"]:.1%} of cases (chance: {1 / (8 * one["batch_size"]):.1%}).
 The folder `stage-one` holds the weights as they were then, for other labels: `avff train --init`.
 
@@ -72,7 +72,7 @@ best balanced accuracy there. All of it ran on a CPU.
 
 ## Results on the test people
 
-AUC against all genuine clips ({shipped["counts"]["genuine"]}):
+AUC against all real clips ({shipped["counts"]["real"]}):
 
 | fakes | shipped | mean of seeds | lowest and highest | clips |
 |---|---|---|---|---|
@@ -81,19 +81,19 @@ AUC against all genuine clips ({shipped["counts"]["genuine"]}):
 At the threshold the balanced accuracy is {shipped["balanced_accuracy"]:.3f}; the equal error rate is
 {shipped["eer"]:.3f}. All numbers stand in `results/{name}.json`.
 
-Scores are calibrated on {fitted.clips} validation clips of {fitted.people} people (temperature
-{fitted.temperature:.2f}, bias {fitted.bias:.2f}). At the threshold {fitted.false_alarms:.1%} of the genuine
-ones among these were called fake, and {fitted.misses:.1%} of the forged ones were not; scores from
+Scores are calibrated on {fitted.clips} validation clips of {fitted.identities} people (temperature
+{fitted.temperature:.2f}, bias {fitted.bias:.2f}). At the threshold {fitted.fpr:.1%} of the real
+ones among these are labelled fake, and {fitted.fnr:.1%} of the fake ones real; scores from
 {fitted.unsure[0]:.2f} to {fitted.unsure[1]:.2f} are called unsure. On the test people the Brier score is
 {shipped["calibration"]["brier"]:.3f} and the expected calibration error {shipped["calibration"]["ece"]:.3f}.
-`domain.safetensors` holds what sound and picture of the validation clips are like; files that lie outside
-are named as such.
+`ood.safetensors` holds the Mahalanobis detectors that were fitted to the audio and visual features of the
+validation clips; files that are out of distribution are reported as such.
 
 ## Limits
 
-It has never met a real face or a real voice: on a video of a real person its score means nothing, and it must
-not be used to accuse or to clear anybody. {missed}It knows ten forgeries of one corpus;
-`results/leave-one-out.json` says how a model fares with forgeries that it was not shown.
+It was trained on no human face and no human voice: on a video of a real person its score means nothing,
+and it must not be used to accuse or to clear anybody. {missed}It knows ten forgeries of one corpus;
+`results/leave-one-out.json` tells how well a model detects forgeries that it was not trained on.
 """
 
 
@@ -104,7 +104,7 @@ def _row(runs: list[dict[str, Any]], shipped: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    for folder in sorted(CHECKPOINTS.iterdir()):
+    for folder in sorted(SHIPPED_DIR.iterdir()):
         result = json.loads((HERE / f"{folder.name}.json").read_text())
         with atomic_write(folder / "README.md") as path:
-            path.write_text(model_card(folder.name, load_detector(folder), result))
+            path.write_text(model_card(folder.name, Detector.from_pretrained(folder), result))

@@ -1,11 +1,11 @@
-"""From drawings to people: does synchrony that was learned on drawn heads hold for real ones?
+"""From drawings to people: does synchrony that was learned on drawn heads hold for people?
 
     python results/real_sync.py FOLDER --steps 600
 
-Stage one is trained on genuine clips of the corpus that are changed wildly (`STRONG`). Then, with no label
-and no further training, genuine clips of a folder are told from the same clips with the voice shifted: by
+Stage one is trained on real clips of the corpus with the augmentation `STRONG`. Then, with no label and
+no further training, real clips of a folder are told from the same clips with the voice shifted: by
 the mean cosine between the changes of both streams, and beside it by ``avff sync``, which learned nothing.
-Genuine test clips of the corpus show what is lost on the way. The clips of the folder should be in time
+Real test clips of the corpus show what is lost in the transfer. The clips of the folder should be in time
 and a few seconds long, one speaker each; no file name is written down. Intervals are over the clips.
 """
 
@@ -21,16 +21,19 @@ from common import HERE, Options, Table, pretrain
 from sklearn.metrics import roc_auc_score
 from sync_real import SHIFTS, shifted
 
-from avff_lib.clip import AVFFError, Clip
-from avff_lib.data.augment import STRONG
-from avff_lib.data.loader import Example, prepared_windows, windows_over
+from avff_lib.data.examples import Example
+from avff_lib.data.transforms import STRONG
+from avff_lib.errors import AVFFError
 from avff_lib.evaluation.metrics import bootstrap_auc
-from avff_lib.examine import HOP
+from avff_lib.faces.crop import crop_face
+from avff_lib.faces.track import speaker_face, track_faces
+from avff_lib.inference.sync import correlate_streams, mouth_opening
+from avff_lib.inference.windows import WINDOW_HOP, sliding_windows
+from avff_lib.media.clip import Clip
 from avff_lib.media.decode import read_clip
-from avff_lib.media.faces import crop_face, speaker_face, track_faces
 from avff_lib.models import AVFF
 from avff_lib.nn.cross_modal import agreement
-from avff_lib.sync import compare, mouth_opening
+from avff_lib.preprocess.prepare import prepare_batch
 
 OPTIONS = Options(HERE / "real-sync.json", steps=600)
 LR = 1.5e-3  # of the recipe of train.py
@@ -40,19 +43,19 @@ DRAWN = 60  # clips of the corpus
 @torch.inference_mode()
 def synchrony(model: AVFF, clip: Clip) -> float:
     """Mean cosine between the changes of both streams over all windows of a face crop."""
-    windows = prepared_windows(windows_over(clip, model.spec.duration, HOP), model.spec)
+    windows = prepare_batch(sliding_windows(clip, model.spec.duration, WINDOW_HOP), model.spec)
     return float(agreement(model.eval().encode(windows)).mean())
 
 
 def separation(clips: Sequence[Clip], score: Callable[[int, Clip], float]) -> dict:
-    """How well ``score``, of a clip's number and the clip, tells genuine clips from shifted voices."""
-    genuine = np.array([score(i, clip) for i, clip in enumerate(clips)])  # (N,)
+    """How well ``score``, of a clip's number and the clip, tells clips from those with shifted voices."""
+    real = np.array([score(i, clip) for i, clip in enumerate(clips)])  # (N,)
     moved = np.array([[score(i, shifted(clip, s)) for i, clip in enumerate(clips)] for s in SHIFTS])
     speakers = np.arange(len(clips))
 
     def measured(rows: np.ndarray) -> tuple[float, list[float]]:  # of some shifts, (S, N)
         labels = np.repeat([0, 1], [len(clips), rows.size])
-        scores = -np.concatenate([genuine, rows.ravel()])  # out of time counts as fake
+        scores = -np.concatenate([real, rows.ravel()])  # out of time counts as fake
         interval = bootstrap_auc(labels, scores, np.tile(speakers, 1 + len(rows)), np.random.default_rng(0))
         return round(float(roc_auc_score(labels, scores)), 4), [round(end, 4) for end in interval]
 
@@ -61,8 +64,8 @@ def separation(clips: Sequence[Clip], score: Callable[[int, Clip], float]) -> di
         "auc": auc,
         "interval": interval,
         "auc_by_shift": {f"{s:+.1f}": measured(moved[i : i + 1])[0] for i, s in enumerate(SHIFTS)},
-        "above_own_shifted": round(float((genuine > moved).mean()), 4),
-        "score_genuine": round(float(genuine.mean()), 4),
+        "above_own_shifted": round(float((real > moved).mean()), 4),
+        "score_real": round(float(real.mean()), 4),
         "score_shifted": round(float(moved.mean()), 4),
         "clips": len(clips),
     }
@@ -79,17 +82,19 @@ def fill(table: Table, clips: Sequence[Clip], split: dict[str, list[Example]], o
     """Measure ``avff sync`` once, and a model for each seed."""
     for key in table.todo(seed=[0], measure=["avff sync"]):  # it has nothing to do with the seed
         lips = [mouth_opening(clip) for clip in clips]
-        found = separation(clips, lambda i, clip, lips=lips: compare(lips[i], clip).correlation_at_zero)
+        found = separation(
+            clips, lambda i, clip, lips=lips: correlate_streams(lips[i], clip).correlation_at_zero
+        )
         table.add(key, found)
     spec = AVFF.tiny().spec
     faces = [face_crop(clip, spec.image_size) for clip in clips]
-    genuine = {name: [example for example in part if example.row.label == 0] for name, part in split.items()}
-    drawn = [example.clip for example in genuine["test"][:DRAWN]]
+    real = {name: [example for example in part if example.row.label == 0] for name, part in split.items()}
+    drawn = [example.clip for example in real["test"][:DRAWN]]
     for key in table.todo(seed=options.seeds, measure=["stage one, people", "stage one, drawings"]):
-        model, settings = AVFF.tiny(key["seed"]), options.settings(key["seed"], LR, lr=LR)
+        model, config = AVFF.tiny(key["seed"]), options.config(key["seed"], LR, lr=LR)
         # Trained for the first measure, read from its folder for the second.
         folder = options.folder({"seed": key["seed"]})
-        retrieval = pretrain(model, genuine["train"], settings, folder, augment=STRONG)
+        retrieval = pretrain(model, real["train"], config, folder, augment=STRONG)
         shown = faces if "people" in key["measure"] else drawn
         found = separation(shown, lambda i, clip, model=model: synchrony(model, clip))
         table.add(key, {"retrieval": retrieval, **found})
@@ -99,7 +104,7 @@ def main(folder: tyro.conf.Positional[Path], options: Options = OPTIONS) -> None
     """Train, then compare.
 
     Args:
-        folder: of genuine clips of people.
+        folder: of real clips of people.
         options: of every experiment.
     """
     spec = AVFF.tiny().spec

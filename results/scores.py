@@ -1,4 +1,4 @@
-"""What the shipped detector says of every window of the corpus's validation and test clips, uncalibrated.
+"""Uncalibrated scores of the shipped detector for every window of the corpus's validation and test clips.
 
     avff synth data/avff-medium --clips 3000 --identities 300 --seed 2026
     avff prepare data/avff-medium --out data/shards
@@ -18,27 +18,28 @@ from typing import Any
 import torch
 import tyro
 
-from avff_lib.atomic import atomic_write
 from avff_lib.data.shards import read_shards
-from avff_lib.evaluation.evaluate import Scored, score_readable
-from avff_lib.predict import SHIPPED, load_detector
-from avff_lib.verdict import Calibration
+from avff_lib.evaluation.evaluate import ClipScores, score_readable
+from avff_lib.models import Detector
+from avff_lib.models.calibration import Calibration
+from avff_lib.models.checkpoint import DEFAULT_CHECKPOINT
+from avff_lib.utils.atomic import atomic_write
 
-OUT = Path(__file__).with_name(f"scores-{SHIPPED}.json")
+OUT = Path(__file__).with_name(f"scores-{DEFAULT_CHECKPOINT}.json")
 
 
 def main(shards: Path = Path("data/shards"), threads: int = 2) -> None:
-    """Score, and write down.
+    """Score the clips and write the table.
 
     Args:
         shards: the corpus, as the commands above leave it.
         threads: of the processor; the last digits depend on it.
     """
     torch.set_num_threads(threads)
-    model = load_detector(SHIPPED)
+    model = Detector.from_pretrained(DEFAULT_CHECKPOINT)
     model.config = replace(model.config, calibration=Calibration())
     examples = read_shards(shards, model.spec)
-    found: dict[str, Any] = {"command": "python results/scores.py", "model": SHIPPED}
+    found: dict[str, Any] = {"command": "python results/scores.py", "model": DEFAULT_CHECKPOINT}
     for split in ("val", "test"):
         scored, _ = score_readable(model, [example for example in examples if example.row.split == split])
         found[split] = columns(scored)
@@ -46,13 +47,13 @@ def main(shards: Path = Path("data/shards"), threads: int = 2) -> None:
         path.write_text(json.dumps(found) + "\n")
 
 
-def columns(scored: Sequence[Scored]) -> dict[str, list[Any]]:
-    """A table with a row for each clip; ``segment`` is its forged part in seconds, (0, 0) without one."""
+def columns(scored: Sequence[ClipScores]) -> dict[str, list[Any]]:
+    """A table with a row for each clip; ``segment`` is its fake part in seconds, (0, 0) without one."""
     rows = [entry.row for entry in scored]
     return {
         "label": [row.label for row in rows],
         "method": [row.method for row in rows],
-        "person": [row.source for row in rows],
+        "identity": [row.source for row in rows],
         "segment": [row.fake_segments[0] if row.fake_segments else (0.0, 0.0) for row in rows],
         "windows": [[round(float(score), 7) for score in entry.windows] for entry in scored],
         "window_labels": [entry.window_labels.tolist() for entry in scored],

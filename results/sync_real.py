@@ -1,9 +1,9 @@
-"""What the training-free baseline is worth on clips of real people.
+"""What the training-free baseline is worth on videos of people.
 
     python results/sync_real.py FOLDER
 
-The clips should be genuine and in time, a few seconds each, one speaker a clip. Their voices are shifted, or
-exchanged for another clip's, and the heads are made to nod; then genuine is told from false by the
+The clips should be real and in time, a few seconds each, one speaker a clip. Their voices are shifted, or
+exchanged for another clip's, and the heads are made to nod; then real is told from fake by the
 correlation at lag zero. Names of files are not written down. The numbers in sync-real.json come from
 seven sentences of the GRID corpus (Cooke et al., 2006), by six speakers who hold their heads still.
 """
@@ -19,10 +19,12 @@ import numpy as np
 import tyro
 from sklearn.metrics import roc_auc_score
 
-from avff_lib.clip import Clip
+from avff_lib.faces.crop import crop_face
+from avff_lib.faces.mouth import MOUTH_CROP_SIZE, MOUTH_REGION
+from avff_lib.faces.track import speaker_face, track_faces
+from avff_lib.inference.sync import SyncCurve, correlate_streams, mouth_opening
+from avff_lib.media.clip import Clip
 from avff_lib.media.decode import read_clip
-from avff_lib.media.faces import crop_face, speaker_face, track_faces
-from avff_lib.sync import CROP, MOUTH, Sync, compare, mouth_opening
 
 SHIFTS = (-0.6, -0.4, -0.2, 0.2, 0.4, 0.6)  # seconds by which the voice is made to come late
 NODS = (0, 5, 10, 20)  # degrees to either side
@@ -31,9 +33,9 @@ RESULTS = Path(__file__).with_name("sync-real.json")
 
 
 def mouth_energy(clip: Clip) -> np.ndarray:
-    """How much the picture of the mouth changes from frame to frame, ``(T,)``: the naive measure."""
-    crops = crop_face(clip, speaker_face(track_faces(clip)), CROP).frames.mean(axis=-1)
-    energy = np.abs(np.diff(crops[:, *MOUTH], axis=0)).mean(axis=(1, 2))
+    """How much the image of the mouth changes from frame to frame, ``(T,)``: the naive measure."""
+    crops = crop_face(clip, speaker_face(track_faces(clip)), MOUTH_CROP_SIZE).frames.mean(axis=-1)
+    energy = np.abs(np.diff(crops[:, *MOUTH_REGION], axis=0)).mean(axis=(1, 2))
     return np.concatenate([energy[:1], energy])
 
 
@@ -69,44 +71,44 @@ def exchanged(clip: Clip, other: Clip) -> Clip:
     return replace(clip, waveform=waveform)
 
 
-def auc(genuine: list[Sync], false: list[Sync]) -> float:
-    """Of telling ``false`` by its low correlation at lag zero."""
-    scores = [-sync.correlation_at_zero for sync in (*genuine, *false)]
-    return round(float(roc_auc_score([0] * len(genuine) + [1] * len(false), scores)), 3)
+def auc(real: list[SyncCurve], fake: list[SyncCurve]) -> float:
+    """Of telling ``fake`` by its low correlation at lag zero."""
+    scores = [-sync.correlation_at_zero for sync in (*real, *fake)]
+    return round(float(roc_auc_score([0] * len(real) + [1] * len(fake), scores)), 3)
 
 
 def main(folder: tyro.conf.Positional[Path], out: Path = RESULTS) -> None:
     """Measure the clips of a folder.
 
     Args:
-        folder: of genuine clips.
+        folder: of real clips.
         out: JSON file to write.
     """
     clips = [read_clip(path) for path in sorted(folder.iterdir()) if path.is_file()]
     records = []
     for degrees in NODS:
-        seen = [nodding(clip, degrees) if degrees else clip for clip in clips]
+        nodded = [nodding(clip, degrees) if degrees else clip for clip in clips]
         for name, measure in MEASURES.items():
-            lips = [measure(clip) for clip in seen]
+            lips = [measure(clip) for clip in nodded]
             pairs = list(zip(lips, clips, strict=True))
-            genuine = [compare(a, clip) for a, clip in pairs]
-            by_shift = {s: [compare(a, shifted(clip, s)) for a, clip in pairs] for s in SHIFTS}
+            real = [correlate_streams(a, clip) for a, clip in pairs]
+            by_shift = {s: [correlate_streams(a, shifted(clip, s)) for a, clip in pairs] for s in SHIFTS}
             others = [
-                compare(a, exchanged(clip, other))
+                correlate_streams(a, exchanged(clip, other))
                 for a, clip in pairs
                 for other in clips
                 if other is not clip
             ]
-            errors = [abs(sync.lag - s) for s, found in {0.0: genuine, **by_shift}.items() for sync in found]
+            errors = [abs(sync.lag - s) for s, found in {0.0: real, **by_shift}.items() for sync in found]
             records.append(
                 {
                     "measure": name,
                     "nod_degrees": degrees,
-                    "genuine_lags": [round(sync.lag, 2) for sync in genuine],
-                    "genuine_correlation": [round(sync.correlation_at_zero, 3) for sync in genuine],
-                    "confidence": [round(sync.confidence, 3) for sync in genuine],
-                    "auc_by_shift": {f"{s:+.1f}": auc(genuine, found) for s, found in by_shift.items()},
-                    "auc_other_voice": auc(genuine, others),
+                    "real_lags": [round(sync.lag, 2) for sync in real],
+                    "real_correlation": [round(sync.correlation_at_zero, 3) for sync in real],
+                    "confidence": [round(sync.confidence, 3) for sync in real],
+                    "auc_by_shift": {f"{s:+.1f}": auc(real, found) for s, found in by_shift.items()},
+                    "auc_other_voice": auc(real, others),
                     "lags_within_two_steps": round(float(np.mean(np.array(errors) < 0.081)), 3),
                 }
             )

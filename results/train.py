@@ -7,8 +7,7 @@
 
 Stage one runs once and is shipped as it ends, in `stage-one` of the model's folder, for whoever wants to
 start there; stage two runs with each of SEEDS, and the one with the best AUC on the validation people is
-shipped. The test people are scored last and decide nothing. A run that was interrupted goes on where it
-stopped.
+shipped. The test people are scored last and decide nothing. A run that was interrupted is resumed.
 """
 
 from __future__ import annotations
@@ -21,21 +20,21 @@ from typing import Literal
 import torch
 import tyro
 
-from avff_lib.atomic import atomic_write
-from avff_lib.data.augment import LIGHT, Augment
-from avff_lib.data.loader import WindowBatches
+from avff_lib.data.dataset import AVDataset
 from avff_lib.data.manifest import SPLITS
 from avff_lib.data.shards import StoredExample, read_shards
+from avff_lib.data.transforms import LIGHT, Augment
 from avff_lib.evaluation.evaluate import calibrate, score_examples
-from avff_lib.evaluation.summary import summarise
+from avff_lib.evaluation.summary import summarize
 from avff_lib.models import Detector
-from avff_lib.objectives import stage_one, stage_two
-from avff_lib.predict import CHECKPOINTS
+from avff_lib.models.checkpoint import SHIPPED_DIR
+from avff_lib.training.config import TrainConfig
 from avff_lib.training.loop import fit
+from avff_lib.training.objectives import classification_loss, pretraining_loss
 from avff_lib.training.recipes import laptop
-from avff_lib.training.settings import TrainSettings
+from avff_lib.utils.atomic import atomic_write
 
-# How windows are changed in stage one and two; names of `AUGMENTS`.
+# Augmentation in stage one and two; names of `AUGMENTS`.
 CHANGED = {
     # With LIGHT half as many slices found their partner after 200 steps of stage one.
     "AVFF": ("mirrored", "LIGHT"),
@@ -46,7 +45,7 @@ AUGMENTS = {"mirrored": Augment(), "LIGHT": LIGHT}
 SEEDS = (0, 1, 2)
 CORPUS = "drawn talking heads of the synthetic corpus (avff synth, medium level, seed 2026)"
 TRAINED_ON = f"{CORPUS}, so its score on a video of a real person means nothing"
-TRAINED_ON_ONE = f"{CORPUS}, genuine ones alone, so its score means nothing yet"
+TRAINED_ON_ONE = f"{CORPUS}, real ones alone, so its score means nothing yet"
 
 
 def main(
@@ -70,7 +69,7 @@ def main(
     split = {name: [example for example in examples if example.row.split == name] for name in SPLITS}
     one, two = (replace(laptop(family, stage), precision="bf16-mixed") for stage in (1, 2))
     one_augment, two_augment = CHANGED[family]
-    retrieval = learn_what_belongs_together(family, split["train"], one, one_augment, runs / "one")
+    retrieval = run_stage_one(family, split["train"], one, one_augment, runs / "one")
     result = {
         "command": f"python results/train.py {family} {shards}",
         "corpus": "avff synth data/avff-medium --clips 3000 --identities 300 --seed 2026",
@@ -80,41 +79,41 @@ def main(
         "stage_two": {**asdict(two), "augment": two_augment},
     }
     name = f"{family.lower()}-tiny"
-    Detector.from_pretrained(runs / "one").save_pretrained(CHECKPOINTS / name / "stage-one", half=True)
+    Detector.from_pretrained(runs / "one").save_pretrained(SHIPPED_DIR / name / "stage-one", half=True)
     records: list[dict] = []
     for seed in SEEDS:
-        folder, settings = runs / f"two-{seed}", replace(two, seed=seed)
-        records.append(learn_what_is_false(split, settings, two_augment, runs / "one", folder))
+        folder, config = runs / f"two-{seed}", replace(two, seed=seed)
+        records.append(run_stage_two(split, config, two_augment, runs / "one", folder))
         shipped = max(records, key=lambda record: record["validation_auc"])["seed"]
-        Detector.from_pretrained(runs / f"two-{shipped}").save_pretrained(CHECKPOINTS / name, half=True)
+        Detector.from_pretrained(runs / f"two-{shipped}").save_pretrained(SHIPPED_DIR / name, half=True)
         with atomic_write(Path(__file__).with_name(f"{name}.json")) as path:
             path.write_text(json.dumps({**result, "runs": records, "shipped": shipped}, indent=1) + "\n")
 
 
-def learn_what_belongs_together(
-    family: str, train: list[StoredExample], settings: TrainSettings, augment: str, folder: Path
+def run_stage_one(
+    family: str, train: list[StoredExample], config: TrainConfig, augment: str, folder: Path
 ) -> float:
-    """Stage one on the genuine clips; the share of slices that find their own, over the last 50 steps."""
-    model = Detector.families[family].tiny(settings.seed)
-    genuine = [example for example in train if example.row.label == 0]
-    history = fit(model, stage_one, windows(genuine, model, settings, augment), settings, folder)
+    """Stage one on the real clips; retrieval accuracy, as a mean over the last 50 steps."""
+    model = Detector.families[family].tiny(config.seed)
+    real = [example for example in train if example.row.label == 0]
+    history = fit(model, pretraining_loss, dataset_of(real, model, augment), config, folder)
     model.config = replace(model.config, trained_on=TRAINED_ON_ONE)
     model.save_pretrained(folder)
     last = history[-50:]
     return sum(record["retrieval"] for record in last) / len(last)
 
 
-def learn_what_is_false(
-    split: dict[str, list[StoredExample]], settings: TrainSettings, augment: str, one: Path, folder: Path
+def run_stage_two(
+    split: dict[str, list[StoredExample]], config: TrainConfig, augment: str, one: Path, folder: Path
 ) -> dict:
-    """Stage two, and what it brings on the people of the test."""
+    """Stage two, and its metrics on the test people."""
     model = Detector.from_pretrained(one)
-    fit(model, stage_two, windows(split["train"], model, settings, augment), settings, folder)
+    fit(model, classification_loss, dataset_of(split["train"], model, augment), config, folder)
     calibrate(model, split["val"])
     model.config = replace(model.config, trained_on=TRAINED_ON)
     model.save_pretrained(folder)
     metrics = {
-        name: summarise(
+        name: summarize(
             [example.row for example in split[name]],
             score_examples(model, split[name]),
             model.config.threshold,
@@ -122,7 +121,7 @@ def learn_what_is_false(
         for name in ("val", "test")
     }
     return {
-        "seed": settings.seed,
+        "seed": config.seed,
         "validation_auc": metrics["val"]["auc"],
         "threshold": model.config.threshold,
         "trained_on": TRAINED_ON,
@@ -130,12 +129,9 @@ def learn_what_is_false(
     }
 
 
-def windows(
-    examples: list[StoredExample], model: Detector, settings: TrainSettings, augment: str
-) -> WindowBatches:
+def dataset_of(examples: list[StoredExample], model: Detector, augment: str) -> AVDataset:
     """What a stage learns from."""
-    chosen = AUGMENTS[augment]
-    return WindowBatches(examples, model.spec, settings.batch_size, settings.seed, augment=chosen)
+    return AVDataset(examples, model.spec, transforms=AUGMENTS[augment])
 
 
 if __name__ == "__main__":

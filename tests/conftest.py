@@ -7,15 +7,15 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import pytest
 import torch
 
-from avff_lib.clip import ModelInputs
 from avff_lib.models import AVFF, AVFFConfig
-from avff_lib.models.avff import TINY, TINY_AUDIO, TINY_VISUAL
+from avff_lib.models.configs import AVFF_TINY, TINY_AUDIO, TINY_VISUAL
+from avff_lib.preprocess.spec import ModelInputs
 
 torch.set_num_threads(1)
 
 # The same classes as the tiny preset, smaller still, so that a training step takes milliseconds.
 MINI = {
-    **TINY,
+    **AVFF_TINY,
     "dim": 32,
     "heads": 4,
     "image_size": 32,

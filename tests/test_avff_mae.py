@@ -1,4 +1,4 @@
-"""The paper's model: slices are slices of time, what is hidden stays hidden, each loss reaches its own."""
+"""The paper's model: slices are slices of time, masked slices stay masked, each loss reaches its own part."""
 
 import json
 import math
@@ -13,43 +13,48 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchaudio.functional import melscale_fbanks
 
-from avff_lib.clip import AVFFError, Clip, Features, ModelInputs
-from avff_lib.losses import (
+from avff_lib.data.dataset import WindowSample
+from avff_lib.errors import AVFFError
+from avff_lib.media.clip import Clip
+from avff_lib.models import AVFFMAE, AVFFMAEConfig, Detector
+from avff_lib.models.base import count_parameters
+from avff_lib.models.checkpoint import CONFIG_NAME
+from avff_lib.models.configs import AVFFMAE_TINY
+from avff_lib.nn.blocks import Block, attention_weights
+from avff_lib.nn.features import Features
+from avff_lib.nn.losses import (
     gradient_penalty,
     info_nce,
-    normalised_patches,
-    wasserstein_critic,
-    wasserstein_generator,
+    normalize_patches,
+    wasserstein_critic_loss,
+    wasserstein_generator_loss,
 )
-from avff_lib.models import AVFFMAE, AVFFMAEConfig, Detector
-from avff_lib.models.avff_mae import TINY
-from avff_lib.models.base import CONFIG_NAME, count_parameters
-from avff_lib.nn.blocks import Attention
-from avff_lib.nn.masking import complementary_slices, put_slices, take_slices
-from avff_lib.nn.patches import cut_audio, cut_video, join_audio, join_video
+from avff_lib.nn.masking import complementary_slices, gather_slices, scatter_slices
+from avff_lib.nn.patches import patchify_audio, patchify_video, unpatchify_audio, unpatchify_video
 from avff_lib.nn.positions import grid_positions
-from avff_lib.nn.sequences import Centre, changes
-from avff_lib.objectives import stage_one, stage_two
+from avff_lib.nn.sequences import RunningMeanCentering, subtract_temporal_mean
 from avff_lib.preprocess.prepare import prepare
+from avff_lib.preprocess.spec import ModelInputs
+from avff_lib.training.config import TrainConfig
 from avff_lib.training.loop import fit
+from avff_lib.training.objectives import classification_loss, pretraining_loss
 from avff_lib.training.optim import parameter_groups
-from avff_lib.training.settings import TrainSettings
 
 # The same classes as the tiny preset, smaller still. A slice holds 2 x 3 patches of the sound (8 columns of
 # the spectrogram) and 1 x 2 x 2 tubelets of the picture (2 frames): no number stands for two things.
 MINI = AVFFMAEConfig(
     **{
-        **TINY,
+        **AVFFMAE_TINY,
         **{"dim": 24, "depth": 1, "heads": 2, "decoder_dim": 12, "decoder_depth": 1, "decoder_heads": 2},
         **{"reduced_dim": 8, "critic_dim": 32, "image_size": 16, "video_patch": (2, 8, 8)},
         **{"audio_patch": (4, 16), "duration": 0.64},
-        "mel": {**TINY["mel"], "n_mels": 48},
+        "mel": {**AVFFMAE_TINY["mel"], "n_mels": 48},
     }
 )
 SLICES, COLUMNS, FRAMES = 8, 8, 2  # of time; of the spectrogram and of the video in one slice
 LABELS = torch.tensor([0, 1] * 4)
 LEFT_TO_STAGE_TWO = (
-    *("audio_reduction", "visual_reduction", "audio_centre", "visual_centre", "classifier", "detail"),
+    *("audio_reduction", "visual_reduction", "audio_centering", "visual_centering", "classifier", "detail"),
 )
 
 
@@ -91,14 +96,14 @@ def moved(before: torch.Tensor, after: torch.Tensor) -> list[tuple[int, int]]:
 
 def test_shapes_from_window_to_logit(mae, clips):
     mae.eval()
-    features = mae.features(clips)
+    features = mae.forward_features(clips)
     assert features.audio.shape == (8, 16 * 3, 24)
     assert features.visual.shape == (8, 8 * 2 * 2, 24)
-    assert mae.slice_tokens == (6, 4)
+    assert mae.tokens_per_slice == (6, 4)
     fused = mae.fuse(features)
     assert fused.shape == (8, SLICES, 8 + 8 + 24 + 64)  # sound, picture, agreement, detail of both
-    assert mae.head(fused).shape == (8,)
-    torch.testing.assert_close(mae(clips), mae.head(fused))
+    assert mae.forward_head(fused).shape == (8,)
+    torch.testing.assert_close(mae(clips), mae.forward_head(fused))
     torch.testing.assert_close(mae.spectrogram(clips), (clips.audio[..., :64] + 18.534) / 39.686)
 
 
@@ -125,8 +130,8 @@ def test_prepare_gives_what_the_model_asks_for(mae):
 def test_one_slice_of_the_input_is_one_slice_of_the_tokens(mae, clips, stream):
     def tokens(clips):
         if stream == "audio":
-            return mae.in_slices(mae.audio_encoder.patch_embed(mae.spectrogram(clips)))
-        return mae.in_slices(mae.visual_encoder.patch_embed(clips.frames))
+            return mae.split_slices(mae.audio_encoder.patch_embed(mae.spectrogram(clips)))
+        return mae.split_slices(mae.visual_encoder.patch_embed(clips.frames))
 
     for k in range(SLICES):
         frames, audio = clips.frames.clone(), clips.audio.clone()
@@ -138,7 +143,9 @@ def test_one_slice_of_the_input_is_one_slice_of_the_tokens(mae, clips, stream):
 
 @pytest.mark.parametrize("direction", ["audio_to_visual", "visual_to_audio"])
 def test_a_translator_takes_each_slice_of_each_sample_by_itself(mae, direction):
-    tokens_in, tokens_out = mae.slice_tokens if direction == "audio_to_visual" else mae.slice_tokens[::-1]
+    tokens_in, tokens_out = (
+        mae.tokens_per_slice if direction == "audio_to_visual" else mae.tokens_per_slice[::-1]
+    )
     slices = torch.randn(2, 4, tokens_in, 24, generator=seeded())
     translate = getattr(mae, direction)
     assert translate(slices).shape == (2, 4, tokens_out, 24)
@@ -150,30 +157,30 @@ def test_a_translator_takes_each_slice_of_each_sample_by_itself(mae, direction):
 
 
 @pytest.mark.parametrize("stream", ["audio", "visual"])
-def test_a_slice_speaks_for_its_own_moment_and_a_hidden_one_not_at_all(mae, stream):
+def test_a_visible_slice_affects_its_own_moment_and_a_masked_one_nothing(mae, stream):
     features = Features(
         torch.randn(2, 48, 24, generator=seeded(1)), torch.randn(2, 32, 24, generator=seeded(2))
     )
     visible_visual, visible_audio = complementary_slices(2, SLICES, seeded(3))
-    before = mae.complete(features, visible_visual, visible_audio)
+    before = mae.fill_masked(features, visible_visual, visible_audio)
     visible = visible_audio if stream == "audio" else visible_visual
-    tokens = mae.slice_tokens[0 if stream == "audio" else 1]
+    tokens = mae.tokens_per_slice[0 if stream == "audio" else 1]
     for sample in range(2):
         for k in range(SLICES):
             changed = getattr(features, stream).clone()
             changed[sample, k * tokens : (k + 1) * tokens] += torch.randn(tokens, 24, generator=seeded(4))
-            after = mae.complete(replace(features, **{stream: changed}), visible_visual, visible_audio)
+            after = mae.fill_masked(replace(features, **{stream: changed}), visible_visual, visible_audio)
             expected = [(sample, k)] if k in visible[sample] else []
-            # What is seen stays itself in its own stream, and is the guess at the same moment of the other.
+            # A visible slice stays as it is in its stream, and predicts the other stream at its moment.
             assert [moved(*streams) for streams in zip(before, after, strict=True)] == [expected, expected]
 
 
-def test_completed_features_are_half_seen_and_half_guessed(mae):
+def test_filled_features_are_half_visible_and_half_predicted(mae):
     features = Features(
         torch.randn(2, 48, 24, generator=seeded(1)), torch.randn(2, 32, 24, generator=seeded(2))
     )
     visible_visual, visible_audio = complementary_slices(2, SLICES, seeded(3))
-    completed = mae.complete(features, visible_visual, visible_audio)
+    completed = mae.fill_masked(features, visible_visual, visible_audio)
     audio, visual = features.audio.view(2, SLICES, 6, 24), features.visual.view(2, SLICES, 4, 24)
     for b in range(2):
         for k in range(SLICES):
@@ -189,7 +196,7 @@ def test_a_fused_slice_holds_its_own_moment_of_both_streams(mae, stream):
     features = Features(
         torch.randn(2, 48, 24, generator=seeded(1)), torch.randn(2, 32, 24, generator=seeded(2))
     )
-    tokens = mae.slice_tokens[0 if stream == "audio" else 1]
+    tokens = mae.tokens_per_slice[0 if stream == "audio" else 1]
     for k in range(SLICES):
         changed = getattr(features, stream).clone()
         changed[:, k * tokens : (k + 1) * tokens] += torch.randn(2, tokens, 24, generator=seeded(4))
@@ -202,17 +209,17 @@ def test_a_fused_slice_holds_its_own_moment_of_both_streams(mae, stream):
             assert moved(before[:, :, None], after[:, :, None]) == [(0, k), (1, k)]
 
 
-# --- samples: each is judged alone, and no two are judged alike ---
+# --- samples: each is scored alone, and no two are scored alike ---
 
 
 def test_a_sample_does_not_depend_on_its_batch_mates(mae, clips):
     mae.eval()
     alone = [some(clips, slice(i, i + 1)) for i in range(8)]
     torch.testing.assert_close(mae(clips), torch.cat([mae(one) for one in alone]), atol=1e-5, rtol=1e-5)
-    completed = mae.complete(mae.encode(clips), *complementary_slices(8, SLICES, seeded()))
+    completed = mae.fill_masked(mae.encode(clips), *complementary_slices(8, SLICES, seeded()))
     visible = complementary_slices(8, SLICES, seeded())
     for i, one in enumerate(alone):
-        by_itself = mae.complete(mae.encode(one), *(index[i : i + 1] for index in visible))
+        by_itself = mae.fill_masked(mae.encode(one), *(index[i : i + 1] for index in visible))
         for together, apart in zip(completed, by_itself, strict=True):
             torch.testing.assert_close(together[i], apart[0], atol=1e-5, rtol=1e-5)
 
@@ -229,21 +236,23 @@ def test_different_clips_give_the_classifier_different_inputs_at_the_start(mae, 
 @torch.no_grad()
 def test_attention_equals_its_slow_twin_and_depends_on_the_query():
     torch.manual_seed(0)
-    attention = Attention(8, 2)
+    attention = Block(8, 2).attn
     torch.nn.init.normal_(attention.qkv.weight)
     tokens = torch.randn(1, 5, 8)
     queries, keys, values = (F.linear(tokens[0], *part) for part in zip(
         attention.qkv.weight.chunk(3), attention.qkv.bias.chunk(3), strict=True
     ))  # fmt: skip
-    rows = []
+    rows, slow_weights = [], torch.zeros(1, 2, 5, 5)
     for i in range(5):
         heads = []
-        for part in (slice(0, 4), slice(4, 8)):
+        for head, part in enumerate((slice(0, 4), slice(4, 8))):
             weights = [math.exp(float(queries[i, part] @ keys[j, part]) / math.sqrt(4)) for j in range(5)]
+            slow_weights[0, head, i] = torch.tensor(weights) / sum(weights)
             heads.append(sum(w / sum(weights) * values[j, part] for j, w in enumerate(weights)))
         rows.append(torch.cat(heads))
     expected = attention.proj(torch.stack(rows))
     torch.testing.assert_close(attention(tokens)[0], expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(attention_weights(attention, tokens), slow_weights, atol=1e-5, rtol=1e-5)
     assert torch.pdist(expected).min() > 0.1  # five queries over the same keys find five things
 
 
@@ -264,7 +273,7 @@ def test_masks_are_complementary_exact_and_sorted(batch, half, seed):
     assert torch.equal(audio, again[1])
 
 
-def test_masks_differ_between_samples_and_hide_every_slice_alike():
+def test_masks_differ_between_samples_and_mask_every_slice_alike():
     visual, _ = complementary_slices(512, SLICES, seeded())
     assert len(visual.unique(dim=0)) > 60  # of 70 that there are
     shares = visual.flatten().bincount(minlength=SLICES) / 512
@@ -277,11 +286,11 @@ def test_what_is_put_into_a_sequence_is_what_is_taken_out():
     untouched = sequence.clone()
     index, rest = complementary_slices(3, SLICES, seeded())
     values = torch.randn(3, SLICES // 2, 2, 5)
-    changed = put_slices(sequence, index, values)
-    assert torch.equal(take_slices(changed, index), values)
-    assert torch.equal(take_slices(changed, rest), take_slices(sequence, rest))
+    changed = scatter_slices(sequence, index, values)
+    assert torch.equal(gather_slices(changed, index), values)
+    assert torch.equal(gather_slices(changed, rest), gather_slices(sequence, rest))
     assert torch.equal(sequence, untouched)
-    assert torch.equal(take_slices(sequence, index)[2, 1], sequence[2, index[2, 1]])
+    assert torch.equal(gather_slices(sequence, index)[2, 1], sequence[2, index[2, 1]])
 
 
 # --- patches ---
@@ -294,9 +303,9 @@ SIDES = st.integers(1, 3)
 def test_a_spectrogram_that_is_cut_can_be_joined(batch, grid, patch):
     (steps, bands), (columns, height) = grid, patch
     log_mel = torch.randn(batch, bands * height, steps * columns)
-    patches = cut_audio(log_mel, patch)
+    patches = patchify_audio(log_mel, patch)
     assert patches.shape == (batch, steps * bands, columns * height)
-    assert torch.equal(join_audio(patches, patch, bands * height), log_mel)
+    assert torch.equal(unpatchify_audio(patches, patch, bands * height), log_mel)
     assert patches[0, -1].sum() == pytest.approx(float(log_mel[0, -height:, -columns:].sum()), abs=1e-5)
 
 
@@ -306,9 +315,9 @@ def test_a_video_that_is_cut_can_be_joined(batch, grid, patch):
     (steps, side), (depth, rows, columns) = grid, patch
     size = side * rows * columns  # square, and whole patches either way
     frames = torch.randn(batch, steps * depth, 3, size, size)
-    patches = cut_video(frames, patch)
+    patches = patchify_video(frames, patch)
     assert patches.shape == (batch, steps * (size // rows) * (size // columns), 3 * depth * rows * columns)
-    assert torch.equal(join_video(patches, patch, size), frames)
+    assert torch.equal(unpatchify_video(patches, patch, size), frames)
     corner = frames[0, -depth:, :, -rows:, -columns:]
     assert patches[0, -1].sum() == pytest.approx(float(corner.sum()), abs=1e-4)
 
@@ -317,10 +326,10 @@ def test_patches_are_cut_in_the_order_of_the_tokens(clips):
     """A projection is a matrix on the values of a patch: token n must come from patch n."""
     mae = build(conv_stem=False)
     audio, visual = mae.audio_encoder.patch_embed, mae.visual_encoder.patch_embed
-    values = cut_audio(mae.spectrogram(clips), (4, 16))
+    values = patchify_audio(mae.spectrogram(clips), (4, 16))
     matrix = audio.proj.weight.flatten(1)
     torch.testing.assert_close(audio(mae.spectrogram(clips)), values @ matrix.T + audio.proj.bias)
-    values = cut_video(clips.frames, (2, 8, 8))
+    values = patchify_video(clips.frames, (2, 8, 8))
     matrix = rearrange(visual.proj.weight, "d c u p q -> d (u p q c)")
     torch.testing.assert_close(
         visual(clips.frames), values @ matrix.T + visual.proj.bias, atol=1e-5, rtol=1e-5
@@ -354,15 +363,15 @@ def test_a_decoder_knows_where_a_patch_belongs(mae):
 
 def test_a_normalised_patch_keeps_its_pattern_only():
     patches = torch.randn(4, 3, 64, generator=seeded())
-    normal = normalised_patches(patches)
+    normal = normalize_patches(patches)
     torch.testing.assert_close(normal.mean(dim=-1), torch.zeros(4, 3), atol=1e-5, rtol=0)
     torch.testing.assert_close(normal.std(dim=-1), torch.ones(4, 3), atol=1e-5, rtol=0)
     louder = patches * torch.rand(4, 3, 1).add(0.5) + torch.randn(4, 3, 1)
-    torch.testing.assert_close(normalised_patches(louder), normal, atol=1e-4, rtol=1e-4)
-    assert torch.equal(normalised_patches(torch.full((1, 1, 64), 3.0)), torch.zeros(1, 1, 64))
+    torch.testing.assert_close(normalize_patches(louder), normal, atol=1e-4, rtol=1e-4)
+    assert torch.equal(normalize_patches(torch.full((1, 1, 64), 3.0)), torch.zeros(1, 1, 64))
 
 
-def random_guesses(batch: int) -> tuple[torch.Tensor, torch.Tensor]:
+def random_predictions(batch: int) -> tuple[torch.Tensor, torch.Tensor]:
     """In the shapes that `AVFFMAE.reconstruct` returns."""
     return (
         torch.randn(batch, SLICES, 6, 64, generator=seeded(5)),
@@ -370,22 +379,22 @@ def random_guesses(batch: int) -> tuple[torch.Tensor, torch.Tensor]:
     )
 
 
-def reconstruction(mae: AVFFMAE, clips: ModelInputs, guesses) -> float:
-    mae.reconstruct = lambda *completed: guesses
-    return stage_one(mae, clips, LABELS, seeded(3))["reconstruction"].item()
+def reconstruction(mae: AVFFMAE, clips: ModelInputs, predictions) -> float:
+    mae.reconstruct = lambda *completed: predictions
+    return pretraining_loss(mae, clips, LABELS, seeded(3))["reconstruction"].item()
 
 
 def test_reconstruction_equals_its_slow_twin(mae, clips):
     clips = some(clips, slice(0, 2))
-    guesses = random_guesses(2)
+    predictions = random_predictions(2)
     visible_visual, visible_audio = complementary_slices(2, SLICES, seeded(3))
     log_mel = mae.spectrogram(clips)
     errors = {"audio": [], "visual": []}
 
-    def compare(stream, guess, values):
+    def compare(stream, prediction, values):
         mean = sum(values) / len(values)
         deviation = math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1) + 1e-6)
-        errors[stream] += [(g - (v - mean) / deviation) ** 2 for g, v in zip(guess, values, strict=True)]
+        errors[stream] += [(g - (v - mean) / deviation) ** 2 for g, v in zip(prediction, values, strict=True)]
 
     for b in range(2):
         for k in range(SLICES):
@@ -394,7 +403,9 @@ def test_reconstruction_equals_its_slow_twin(mae, clips):
                     for band in range(3):
                         start = (2 * k + t) * 4
                         patch = log_mel[b, 16 * band : 16 * (band + 1), start : start + 4]
-                        compare("audio", guesses[0][b, k, 3 * t + band].tolist(), patch.T.flatten().tolist())
+                        compare(
+                            "audio", predictions[0][b, k, 3 * t + band].tolist(), patch.T.flatten().tolist()
+                        )
             if k not in visible_visual[b]:
                 for row in range(2):
                     for column in range(2):
@@ -402,29 +413,29 @@ def test_reconstruction_equals_its_slow_twin(mae, clips):
                             b, 2 * k : 2 * k + 2, :, 8 * row : 8 * row + 8, 8 * column : 8 * column + 8
                         ]
                         values = tubelet.permute(0, 2, 3, 1).flatten().tolist()
-                        compare("visual", guesses[1][b, k, 2 * row + column].tolist(), values)
+                        compare("visual", predictions[1][b, k, 2 * row + column].tolist(), values)
     expected = sum(sum(found) / len(found) for found in errors.values())
     assert len(errors["audio"]) == 2 * 4 * 6 * 64
-    assert reconstruction(mae, clips, guesses) == pytest.approx(expected, rel=1e-5)
+    assert reconstruction(mae, clips, predictions) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("stream", [0, 1], ids=["audio", "visual"])
-def test_only_hidden_patches_are_compared(mae, clips, stream):
-    guesses = random_guesses(8)
-    before = reconstruction(mae, clips, guesses)
+def test_only_masked_patches_are_compared(mae, clips, stream):
+    predictions = random_predictions(8)
+    before = reconstruction(mae, clips, predictions)
     visible_visual, visible_audio = complementary_slices(8, SLICES, seeded(3))
-    shown, hidden = (visible_audio, visible_visual) if stream == 0 else (visible_visual, visible_audio)
+    visible, masked = (visible_audio, visible_visual) if stream == 0 else (visible_visual, visible_audio)
     rows = torch.arange(8)[:, None]
-    guesses[stream][rows, shown] += 100
-    assert reconstruction(mae, clips, guesses) == before
-    guesses[stream][0, hidden[0, 0], 0, 0] += 100
-    assert reconstruction(mae, clips, guesses) > before + 0.1
+    predictions[stream][rows, visible] += 100
+    assert reconstruction(mae, clips, predictions) == before
+    predictions[stream][0, masked[0, 0], 0, 0] += 100
+    assert reconstruction(mae, clips, predictions) > before + 0.1
 
 
 def test_wasserstein_losses_pull_apart():
     real, fake = torch.tensor([[1.0, 2.0], [3.0, 6.0]]), torch.tensor([[-1.0, 0.0], [2.0, 5.0]])
-    assert wasserstein_generator(fake).item() == -1.5
-    assert wasserstein_critic(real, fake).item() == 1.5 - 3.0
+    assert wasserstein_generator_loss(fake).item() == -1.5
+    assert wasserstein_critic_loss(real, fake).item() == 1.5 - 3.0
 
 
 @pytest.mark.parametrize(("slope", "penalty"), [(0.0, 1.0), (1.0, 0.0), (3.0, 4.0)])
@@ -463,16 +474,18 @@ def test_contrast_compares_slices_or_whole_clips(clips, granularity):
     if granularity == "clip":
         rows = [stream.mean(dim=1, keepdim=True) for stream in streams]  # (8, 1, 24)
     else:
-        rows = [changes(stream.view(8, SLICES, -1, 24).mean(dim=2)) for stream in streams]  # (8, 8, 24)
+        rows = [
+            subtract_temporal_mean(stream.view(8, SLICES, -1, 24).mean(dim=2)) for stream in streams
+        ]  # (8, 8, 24)
     rows = [row - sum(row) / len(row) for row in rows]  # less what all windows have at a place
     expected = info_nce(*(row.flatten(0, 1) for row in rows), mae.config.temperature)
-    found = stage_one(mae, clips, LABELS, seeded())["contrast"]
+    found = pretraining_loss(mae, clips, LABELS, seeded())["contrast"]
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_the_loss_is_the_weighted_sum_of_its_parts(clips):
     mae = build(contrast_weight=0.5, reconstruction_weight=2.0, adversarial_weight=0.25)
-    logged = stage_one(mae, clips, LABELS, seeded())
+    logged = pretraining_loss(mae, clips, LABELS, seeded())
     parts = 0.5 * logged["contrast"] + 2.0 * logged["reconstruction"] + 0.25 * logged["adversarial"]
     torch.testing.assert_close(logged["loss"], parts)
 
@@ -480,7 +493,7 @@ def test_the_loss_is_the_weighted_sum_of_its_parts(clips):
 def test_stage_one_stops_when_features_collapse(mae, clips):
     torch.nn.init.zeros_(mae.audio_encoder.norm.weight)
     with pytest.raises(AVFFError, match="collapsed"):
-        stage_one(mae, clips, LABELS, seeded())
+        pretraining_loss(mae, clips, LABELS, seeded())
 
 
 # --- gradients ---
@@ -496,7 +509,10 @@ TRAINED = {
 @pytest.mark.parametrize("loss", TRAINED)
 def test_every_weight_of_a_stage_gets_a_gradient_and_no_other_does(clips, loss):
     mae = build(learn_temperature=True, class_token=True)
-    objective, name = (stage_two if "two" in loss else stage_one), "critic_loss" if "crit" in loss else "loss"
+    objective, name = (
+        (classification_loss if "two" in loss else pretraining_loss),
+        "critic_loss" if "crit" in loss else "loss",
+    )
     objective(mae, clips, LABELS, seeded())[name].backward()
     named = dict(mae.named_parameters())
     assert {key.split(".")[0] for key in named} == set().union(*TRAINED.values())
@@ -510,25 +526,25 @@ def test_every_weight_of_a_stage_gets_a_gradient_and_no_other_does(clips, loss):
 
 
 def test_the_critics_push_the_reconstruction_towards_what_they_score_higher(clips):
-    """Of the whole loss only the critics' opinion is left: a step down its slope raises their scores."""
+    """With the adversarial loss alone, a gradient step raises the critics' scores."""
     mae = build(contrast_weight=0.0, reconstruction_weight=0.0, adversarial_weight=1.0)
     optimiser = torch.optim.SGD([p for n, p in mae.named_parameters() if "decoder" in n], lr=0.1)
     critics = {name: p.clone() for name, p in mae.critic.named_parameters()}
-    told = []
+    scores = []
     for _ in range(3):
-        logged = stage_one(mae, clips, LABELS, seeded())
+        logged = pretraining_loss(mae, clips, LABELS, seeded())
         optimiser.zero_grad()
         logged["loss"].backward()
         optimiser.step()
-        told.append(logged["adversarial"].item())
-    assert told[0] > told[1] > told[2]
+        scores.append(logged["adversarial"].item())
+    assert scores[0] > scores[1] > scores[2]
     assert all(torch.equal(p, critics[name]) for name, p in mae.critic.named_parameters())
 
 
 def test_groups_leave_the_critics_out_and_freeze_encoders(clips):
     mae = build(learn_temperature=True)
     for encoder_lr in (0.0, 1e-3):
-        groups = parameter_groups(mae, TrainSettings(encoder_lr=encoder_lr))
+        groups = parameter_groups(mae, TrainConfig(encoder_lr=encoder_lr))
         trained = {id(p) for group in groups for p in group["params"]}
         for name, p in mae.named_parameters():
             left_out = name.startswith("critic.") or ("_encoder." in name and not encoder_lr)
@@ -537,14 +553,25 @@ def test_groups_leave_the_critics_out_and_freeze_encoders(clips):
 
 # --- training ---
 
-RUN = TrainSettings(steps=6, batch_size=8, lr=3e-3, encoder_lr=3e-3, save_every=2)
+RUN = TrainConfig(steps=6, batch_size=8, lr=3e-3, encoder_lr=3e-3, save_every=2)
+
+
+class EveryStep(torch.utils.data.Dataset):
+    """The same eight windows in every step of a run, with `LABELS`."""
+
+    def __init__(self, clips: ModelInputs) -> None:
+        self.clips = clips
+
+    def __getitem__(self, key: tuple[int, int]) -> WindowSample:
+        _, row = key
+        return WindowSample(self.clips.frames[row], self.clips.audio[row], int(LABELS[row]))
 
 
 def speaking_clips() -> ModelInputs:
     """One picture and one sound, both as they are or both turned round, drawn anew in every slice."""
     side = torch.randint(0, 2, (8, SLICES), generator=seeded(1)) * 2.0 - 1
-    picture, voice = torch.randn(3, 16, 16, generator=seeded(2)), torch.randn(48, 1, generator=seeded(3))
-    frames = side.repeat_interleave(FRAMES, dim=1)[:, :, None, None, None] * picture
+    image, voice = torch.randn(3, 16, 16, generator=seeded(2)), torch.randn(48, 1, generator=seeded(3))
+    frames = side.repeat_interleave(FRAMES, dim=1)[:, :, None, None, None] * image
     audio = F.pad(side.repeat_interleave(COLUMNS, dim=1)[:, None] * voice, (0, 1))
     return ModelInputs(
         frames + 0.3 * torch.randn(frames.shape, generator=seeded(4)),
@@ -553,9 +580,9 @@ def speaking_clips() -> ModelInputs:
 
 
 def test_stage_one_learns_to_tell_one_stream_from_the_other(mae, tmp_path):
-    """Who does not know the side of a hidden slice can guess no better than 1 for each stream."""
+    """Without the side of a masked slice no prediction is better than 1 for each stream."""
     clips, longer = speaking_clips(), replace(RUN, steps=40, lr=6e-3, encoder_lr=6e-3)
-    history = fit(mae, stage_one, lambda step: (clips, LABELS), longer, tmp_path)
+    history = fit(mae, pretraining_loss, EveryStep(clips), longer, tmp_path)
     first, last = (
         {name: np.mean([record[name] for record in part]) for name in part[0]}
         for part in (history[:3], history[-3:])
@@ -570,9 +597,9 @@ def test_stage_one_learns_to_tell_one_stream_from_the_other(mae, tmp_path):
 def test_mixed_precision_rounds_neither_input_nor_target(mae, clips, tmp_path):
     """In bfloat16 -80.3 dB is -80.5 dB, and what is to be reconstructed would be rounded as well."""
     seen = []
-    mae.patches = lambda inputs: seen.append(inputs) or AVFFMAE.patches(mae, inputs)
+    mae.patchify = lambda inputs: seen.append(inputs) or AVFFMAE.patchify(mae, inputs)
     mixed = replace(RUN, steps=2, precision="bf16-mixed")
-    history = fit(mae, stage_one, lambda step: (clips, LABELS), mixed, tmp_path)
+    history = fit(mae, pretraining_loss, EveryStep(clips), mixed, tmp_path)
     assert all(math.isfinite(record["critic_loss"]) for record in history)
     assert torch.equal(seen[0].audio, clips.audio)
     assert torch.equal(seen[0].frames, clips.frames)
@@ -583,7 +610,7 @@ def test_a_killed_run_resumes_to_the_same_weights(mae, clips, tmp_path):
 
     def run(folder, on_step=None):
         mae.load_state_dict(start)
-        return fit(mae, stage_one, lambda step: (clips, LABELS), RUN, folder, on_step)
+        return fit(mae, pretraining_loss, EveryStep(clips), RUN, folder, on_step)
 
     whole = run(tmp_path / "whole")
     expected = {name: tensor.clone() for name, tensor in mae.state_dict().items()}
@@ -603,7 +630,7 @@ def test_a_killed_run_resumes_to_the_same_weights(mae, clips, tmp_path):
 
 def test_stage_two_starts_from_every_weight_of_stage_one(mae, clips, tmp_path):
     start = {name: tensor.clone() for name, tensor in mae.state_dict().items()}
-    fit(mae, stage_one, lambda step: (clips, LABELS), replace(RUN, steps=2), tmp_path / "one")
+    fit(mae, pretraining_loss, EveryStep(clips), replace(RUN, steps=2), tmp_path / "one")
     mae.save_pretrained(tmp_path / "model")
     learned = mae.state_dict()
     handed = Detector.from_pretrained(tmp_path / "model")
@@ -616,7 +643,7 @@ def test_stage_two_starts_from_every_weight_of_stage_one(mae, clips, tmp_path):
         if not name.endswith("mlp.2.bias"):
             assert torch.equal(tensor, start[name]) == (fixed or in_stage_two), name
 
-    fit(handed, stage_two, lambda step: (clips, LABELS), replace(RUN, steps=2), tmp_path / "two")
+    fit(handed, classification_loss, EveryStep(clips), replace(RUN, steps=2), tmp_path / "two")
     kept = {name for name, tensor in handed.state_dict().items() if torch.equal(tensor, learned[name])}
     out_of_stage_two = ("audio_decoder", "visual_decoder", "critic", "log_temperature")
     assert kept == {
@@ -666,12 +693,12 @@ def test_base_has_the_papers_size():
     with torch.device("meta"):
         model = AVFFMAE(AVFFMAEConfig())
         frames, audio = torch.empty(1, 16, 3, 224, 224), torch.empty(1, 128, 769)
-    features = model.features(ModelInputs(frames, audio))
+    features = model.forward_features(ModelInputs(frames, audio))
     assert features.visual.shape == (1, 1568, 768)
     assert features.audio.shape == (1, 384, 768)
-    assert model.slice_tokens == (48, 196)
+    assert model.tokens_per_slice == (48, 196)
     assert model(ModelInputs(frames, audio)).shape == (1,)
-    audio_values, video_values = (patches.shape[-1] for patches in model.patches(ModelInputs(frames, audio)))
+    audio_values, video_values = (patches.shape[-1] for patches in model.patchify(ModelInputs(frames, audio)))
     assert (audio_values, video_values) == (256, 1536)
     assert len(model.visual_encoder.blocks) == 12
     vit = count_parameters(model.visual_encoder)
@@ -687,7 +714,7 @@ def test_tiny_is_small_and_depends_on_its_seed_only():
     assert not torch.equal(first.state_dict()[name], other.state_dict()[name])
 
 
-@pytest.mark.parametrize("config", [AVFFMAEConfig(), AVFFMAEConfig(**TINY)], ids=["base", "tiny"])
+@pytest.mark.parametrize("config", [AVFFMAEConfig(), AVFFMAEConfig(**AVFFMAE_TINY)], ids=["base", "tiny"])
 def test_no_mel_filter_falls_between_two_frequencies(config):
     filters = melscale_fbanks(config.mel["n_fft"] // 2 + 1, 0.0, 8000.0, config.mel["n_mels"], 16_000)
     assert (filters.sum(dim=0) > 0).all()
@@ -696,17 +723,17 @@ def test_no_mel_filter_falls_between_two_frequencies(config):
 # --- the agreement of both streams ---
 
 
-def test_a_centre_takes_off_the_batch_in_training_and_what_it_remembers_afterwards():
-    centre = Centre(places=3, dim=2, momentum=0.5)
+def test_centering_subtracts_the_batch_mean_in_training_and_the_running_mean_afterwards():
+    centering = RunningMeanCentering(positions=3, dim=2, momentum=0.5)
     codes = torch.arange(6.0).reshape(3, 2)  # what all windows have in common
     batch = codes + torch.randn(16, 3, 2, generator=seeded())
-    torch.testing.assert_close(centre(batch), batch - batch.mean(dim=0))
+    torch.testing.assert_close(centering(batch), batch - batch.mean(dim=0))
     for _ in range(20):
-        centre(batch)
-    alone = centre.eval()(batch[:1])
+        centering(batch)
+    alone = centering.eval()(batch[:1])
     torch.testing.assert_close(alone, batch[:1] - batch.mean(dim=0), atol=1e-4, rtol=1e-4)
 
 
 def test_without_agreement_and_detail_the_head_sees_what_the_paper_has(clips):
     model = build(agreement=False, detail=0).eval()
-    assert model.fuse(model.features(clips)).shape == (8, SLICES, 8 + 8)
+    assert model.fuse(model.forward_features(clips)).shape == (8, SLICES, 8 + 8)

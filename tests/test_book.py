@@ -17,7 +17,7 @@ import torch
 import yaml
 
 import avff_lib
-from avff_lib.clip import Clip
+from avff_lib.media.clip import Clip
 from avff_lib.notebook import setup, show_clips
 
 ROOT = Path(__file__).parents[1]

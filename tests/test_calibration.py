@@ -2,31 +2,34 @@
 
 import json
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import brier_score_loss
 from torchmetrics.functional.classification import binary_calibration_error
 
-from avff_lib.clip import AVFFError, Clip
-from avff_lib.data.loader import Example
+from avff_lib.data.examples import Example
 from avff_lib.data.manifest import Row
+from avff_lib.errors import AVFFError
 from avff_lib.evaluation import evaluate as evaluation
 from avff_lib.evaluation.calibration import (
     Reliability,
     balanced_weights,
-    check_false_alarm_rate,
-    clips_needed,
-    fit_temperature,
-    threshold_for,
+    check_target_fpr,
+    clips_needed_for,
+    fit_platt_scaling,
+    threshold_at_fpr,
     unsure_range,
 )
+from avff_lib.inference.timeline import aggregate_scores
+from avff_lib.media.clip import Clip
 from avff_lib.models import AVFF
-from avff_lib.models.base import CONFIG_NAME
-from avff_lib.timeline import clip_score
-from avff_lib.verdict import Calibration
+from avff_lib.models.calibration import Calibration
+from avff_lib.models.checkpoint import CONFIG_NAME
 
 
 def calibrated_scores(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -39,7 +42,7 @@ def calibrated_scores(count: int, rng: np.random.Generator) -> tuple[np.ndarray,
 def test_temperature_and_bias_that_were_put_in_are_found():
     labels, logits = calibrated_scores(4000, np.random.default_rng(0))
     raw = expit((logits - 0.7) * 2.5)
-    temperature, bias = fit_temperature(labels, raw)
+    temperature, bias = fit_platt_scaling(labels, raw)
     assert temperature == pytest.approx(2.5, rel=0.06)
     assert bias == pytest.approx(0.7, abs=0.1)
     before, after = (
@@ -54,7 +57,7 @@ def test_temperature_is_a_logistic_regression_with_smoothed_labels():
     rng = np.random.default_rng(9)
     labels = (np.arange(90) % 3 > 0).astype(int)
     logits = rng.normal(labels - 0.5, 1.5)
-    temperature, bias = fit_temperature(labels, expit(logits))
+    temperature, bias = fit_platt_scaling(labels, expit(logits))
     high, low = 61 / 62, 1 / 32
     chances = np.where(labels == 1, high, low)
     weights = np.concatenate([chances, 1 - chances]) * np.tile(balanced_weights(labels), 2) * 90
@@ -67,22 +70,22 @@ def test_temperature_is_a_logistic_regression_with_smoothed_labels():
 def test_calibration_does_not_depend_on_how_many_fakes_there_are():
     labels, logits = calibrated_scores(4000, np.random.default_rng(1))
     kept = (labels == 1) | (np.arange(len(labels)) % 10 == 0)
-    temperature, bias = fit_temperature(labels[kept], expit(logits[kept]))
+    temperature, bias = fit_platt_scaling(labels[kept], expit(logits[kept]))
     assert temperature == pytest.approx(1.0, rel=0.15)
     assert bias == pytest.approx(0.0, abs=0.2)
     assert balanced_weights(labels[kept])[labels[kept] == 1].sum() == pytest.approx(0.5)
 
 
-def test_scores_that_say_nothing_stay_without_a_verdict():
+def test_uninformative_scores_become_undecided():
     labels = np.repeat([0, 1], 100)
     for scores in (np.full(200, 0.9), np.linspace(0.99, 0.01, 200)):  # all alike, and upside down
-        temperature, bias = fit_temperature(labels, scores)
+        temperature, bias = fit_platt_scaling(labels, scores)
         assert np.abs(expit(logit(scores) / temperature + bias) - 0.5).max() < 0.1
 
 
 def test_few_clips_without_an_error_do_not_make_a_detector_certain():
     labels = np.array([0, 0, 1, 1])
-    temperature, bias = fit_temperature(labels, np.array([0.1, 0.2, 0.8, 0.9]))
+    temperature, bias = fit_platt_scaling(labels, np.array([0.1, 0.2, 0.8, 0.9]))
     scores = expit(logit(np.array([0.2, 0.8])) / temperature + bias)
     assert 0.1 < scores[0] < 0.4
     assert 0.6 < scores[1] < 0.9
@@ -95,6 +98,17 @@ def test_reliability_agrees_with_torchmetrics_and_a_closed_form():
     expected = binary_calibration_error(torch.tensor(scores), torch.tensor(labels), n_bins=10)
     assert found.ece == pytest.approx(float(expected), abs=1e-6)
     assert found.brier == pytest.approx(np.mean((scores - labels) ** 2))
+    # With more fakes than real clips both are those of a set in which the real clips are repeated.
+    kept = (labels == 1) | (np.arange(400) % 4 == 0)
+    unbalanced = Reliability.of(labels[kept], scores[kept])
+    weights = balanced_weights(labels[kept])
+    brier = brier_score_loss(labels[kept], scores[kept], sample_weight=weights)
+    assert unbalanced.brier == pytest.approx(brier)
+    real, fake = np.flatnonzero(kept & (labels == 0)), np.flatnonzero(labels == 1)
+    repeated = np.concatenate([np.repeat(real, len(fake)), np.repeat(fake, len(real))])
+    given = torch.tensor(scores[repeated]), torch.tensor(labels[repeated])
+    assert unbalanced.ece == pytest.approx(float(binary_calibration_error(*given, n_bins=10)), abs=1e-5)
+    assert unbalanced.brier == pytest.approx(np.mean((scores[repeated] - labels[repeated]) ** 2))
     # Labels drawn by a coin under scores that are uniform: ECE is the mean of |p - 1/2|, 1/4; Brier is 1/3.
     many = np.linspace(0, 1, 20_000)
     useless = Reliability.of(np.arange(20_000) % 2, many)
@@ -102,15 +116,15 @@ def test_reliability_agrees_with_torchmetrics_and_a_closed_form():
     assert useless.brier == pytest.approx(1 / 3, abs=0.001)
 
 
-def test_what_chance_does_to_an_ece_is_told():
+def test_ece_by_chance_is_that_of_a_calibrated_detector():
     rng = np.random.default_rng(8)
     scores = rng.uniform(0, 1, 300)
-    found, told = [], []
+    measured, expected = [], []
     for _ in range(100):
         labels = rng.binomial(1, scores)
-        found.append(Reliability.of(labels, scores).ece)
-        told.append(Reliability.ece_by_chance(labels, scores, rng))
-    assert np.mean(told) == pytest.approx(np.mean(found), rel=0.1)
+        measured.append(Reliability.of(labels, scores).ece)
+        expected.append(Reliability.ece_by_chance(labels, scores, rng))
+    assert np.mean(expected) == pytest.approx(np.mean(measured), rel=0.1)
 
 
 def test_reliability_of_scores_at_the_ends_and_of_one_class():
@@ -124,25 +138,25 @@ def test_reliability_of_scores_at_the_ends_and_of_one_class():
 
 
 @pytest.mark.parametrize("rate", [0.05, 0.1, 0.3])
-def test_a_stated_false_alarm_rate_is_kept_on_other_clips(rate):
-    """Mean over many validation sets, each judged by the exact rate of its threshold."""
+def test_a_stated_false_positive_rate_is_kept_on_other_clips(rate):
+    """Mean over many validation sets of the exact rate of each threshold."""
     rng = np.random.default_rng(4)
-    kept = [1 - threshold_for(rng.uniform(0, 1, 40), rate) for _ in range(4000)]
+    kept = [1 - threshold_at_fpr(rng.uniform(0, 1, 40), rate) for _ in range(4000)]
     expected = int(rate * 41) / 41  # that of the k-th highest of 40, by symmetry
     assert np.mean(kept) == pytest.approx(expected, abs=0.003)
     assert np.mean(kept) <= rate + 0.002
 
 
 def test_a_rate_that_so_few_clips_cannot_promise_is_refused():
-    assert clips_needed(0.05) == 19
-    assert threshold_for(np.arange(19) / 100, 0.05) > 0.18
-    for rate, clips, said in (
-        (0.05, 18, "needs 19 genuine"),
+    assert clips_needed_for(0.05) == 19
+    assert threshold_at_fpr(np.arange(19) / 100, 0.05) > 0.18
+    for rate, clips, message in (
+        (0.05, 18, "needs 19 real"),
         (0.01, 40, "needs 99"),
         (1.5, 40, "between 0 and 1"),
     ):
-        with pytest.raises(AVFFError, match=said):
-            check_false_alarm_rate(rate, clips)
+        with pytest.raises(AVFFError, match=message):
+            check_target_fpr(rate, clips)
 
 
 def test_outside_of_the_unsure_range_either_error_is_rare():
@@ -167,7 +181,7 @@ def test_without_a_calibration_scores_stay_and_with_one_their_order_does():
     assert calibration.apply(raw) == pytest.approx(expit(logits / 2 + 1))
     assert (np.diff(calibration.apply(raw)) > 0).all()
     assert calibration.apply(np.float32([0, 1])).tolist() == [0, 1]
-    assert clip_score([0.2, 0.6], calibration) == pytest.approx(calibration.apply(0.4))
+    assert aggregate_scores([0.2, 0.6], calibration) == pytest.approx(calibration.apply(0.4))
 
 
 def test_a_calibration_is_saved_and_older_checkpoints_have_none(mini, tmp_path):
@@ -214,14 +228,14 @@ def scripted(monkeypatch, mini):
 
     def script(labels, logits):
         examples = examples_like(labels)
-        said = {
+        raw = {
             id(example.row): expit(np.array([value])) for example, value in zip(examples, logits, strict=True)
         }
 
         def score(model, example):
-            windows = model.config.calibration.apply(said[id(example.row)])
-            labels, features = np.array([example.row.label]), said[id(example.row)]
-            return evaluation.Scored(example.row, float(windows[0]), windows, labels, features, features)
+            windows = model.config.calibration.apply(raw[id(example.row)])
+            labels, features = np.array([example.row.label]), raw[id(example.row)]
+            return evaluation.ClipScores(example.row, float(windows[0]), windows, labels, features, features)
 
         monkeypatch.setattr(evaluation, "score_example", score)
         return mini, examples
@@ -236,25 +250,26 @@ def test_calibrate_keeps_the_promise_that_it_writes_down(scripted):
     found = model.config.calibration
     assert (found.temperature, found.bias) == (pytest.approx(3, rel=0.3), pytest.approx(-1 / 3, abs=0.4))
     scores = evaluation.score_examples(model, examples)  # calibrated
-    assert found.false_alarms == (scores[labels == 0] >= model.config.threshold).mean()
-    assert found.misses == (scores[labels == 1] < model.config.threshold).mean()
-    assert (found.clips, found.people) == (200, 200)
-    metrics = evaluation.evaluate(model, evaluation.score_readable(model, examples)[0])
-    assert metrics["sure"]["false_alarms"] <= found.error_rate
-    assert metrics["sure"]["misses"] <= found.error_rate
+    assert found.fpr == (scores[labels == 0] >= model.config.threshold).mean()
+    assert found.fnr == (scores[labels == 1] < model.config.threshold).mean()
+    assert (found.clips, found.identities) == (200, 200)
+    metrics = evaluation.evaluate(model, examples)
+    assert metrics["sure"]["fpr"] <= found.error_rate
+    assert metrics["sure"]["fnr"] <= found.error_rate
+    assert metrics["skipped"] == []
     before = asdict(model.config)
     evaluation.calibrate(model, examples)  # what was there is forgotten, not built upon
     assert asdict(model.config) == before
 
 
-def test_calibrate_to_a_stated_false_alarm_rate(scripted):
+def test_calibrate_to_a_stated_false_positive_rate(scripted):
     labels, logits = calibrated_scores(50, np.random.default_rng(7))
     model, examples = scripted(labels, logits)
-    evaluation.calibrate(model, examples, false_alarm_rate=0.1)
-    assert model.config.calibration.false_alarms == 4 / 50  # four of 50 and the next one: 5 of 51
+    evaluation.calibrate(model, examples, target_fpr=0.1)
+    assert model.config.calibration.fpr == 4 / 50  # four of 50 and the next one: 5 of 51
     before = model.config
-    with pytest.raises(AVFFError, match="needs 99 genuine validation clips, here are 50"):
-        evaluation.calibrate(model, examples, false_alarm_rate=0.01)
+    with pytest.raises(AVFFError, match="needs 99 real validation clips, there are 50"):
+        evaluation.calibrate(model, examples, target_fpr=0.01)
     assert model.config == before
 
 
@@ -263,3 +278,24 @@ def test_calibrate_without_one_of_the_classes_forgets_what_other_weights_had(scr
     model.config = replace(model.config, threshold=0.9, calibration=Calibration(temperature=3.0))
     evaluation.calibrate(model, examples)
     assert (model.config.threshold, model.config.calibration) == (0.5, Calibration())
+
+
+def test_evaluate_lists_the_clips_that_cannot_be_scored(mini):
+    class Unreadable(Example):
+        @property
+        def clip(self):
+            raise AVFFError("the shard is gone")
+
+    readable = examples_like([0, 1])
+    row = Row(Path("gone.mp4"), 1, "RVFA", "voice", "p3")
+    broken = object.__new__(Unreadable)
+    object.__setattr__(broken, "row", row)
+    metrics = evaluation.evaluate(mini, [*readable, broken])
+    assert metrics["counts"] == {"clips": 2, "real": 1, "fake": 1, "identities": 2}
+    assert metrics["skipped"] == [
+        {"path": "gone.mp4", "reason": "gone.mp4 cannot be scored: the shard is gone"}
+    ]
+    with pytest.raises(AVFFError, match="none of the 1 clips can be scored; the first one: gone"):
+        evaluation.evaluate(mini, [broken])
+    with pytest.raises(AVFFError, match="none of the 0 clips can be scored"):
+        evaluation.evaluate(mini, [])

@@ -1,7 +1,11 @@
-"""The command line end to end on a small corpus, and what it says to bad input."""
+"""The command line end to end on a small corpus, its start-up, and its sentences on bad input."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
+import sysconfig
 from dataclasses import replace
 
 import numpy as np
@@ -9,16 +13,29 @@ import pandas as pd
 import pytest
 import torch
 
-from avff_lib import cli, predict
-from avff_lib.clip import Clip, MediaError
+from avff_lib import __version__, cli
 from avff_lib.data.manifest import Row, read_manifest, write_manifest
+from avff_lib.errors import MediaError
+from avff_lib.inference import predictor
+from avff_lib.media.clip import Clip
 from avff_lib.media.decode import read_clip
 from avff_lib.media.encode import write_clip
 from avff_lib.models import AVFF, AVFFMAE, Detector
-from avff_lib.training.recipes import settings_of
-from avff_lib.verdict import Calibration
+from avff_lib.models.calibration import Calibration
+from avff_lib.training.recipes import make_config
 
 SMALL_RUN = ["--steps", "2", "--batch-size", "4"]
+AVFF_COMMAND = os.path.join(sysconfig.get_path("scripts"), "avff")
+
+# Runs a command, then prints the modules that it imported.
+WATCHED = """
+import sys
+from avff_lib.cli import main
+try:
+    main(sys.argv[1:])
+finally:
+    print("IMPORTED", *sys.modules, file=sys.stderr)
+"""
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +64,7 @@ def trained(corpus, tmp_path_factory):
     return second
 
 
-def test_stage_two_starts_from_stage_one_and_says_what_it_saw(trained):
+def test_stage_two_starts_from_stage_one_and_names_its_data(trained):
     model = AVFF.from_pretrained(trained)
     assert model.config.trained_on == "two steps"
     untrained = AVFF.tiny().state_dict()
@@ -70,7 +87,7 @@ def test_a_run_leaves_a_log_and_a_dry_run_knows_how_far_it_came(corpus, trained,
     assert cli.main([*command, "--dry-run"]) == 0
     assert f"{trained} holds 2 steps of this run, which is all" in capsys.readouterr().out
     assert cli.main([*command, "--lr", "0.5", "--dry-run"]) == 0
-    lr = settings_of("laptop", "AVFF", 2, {}).lr
+    lr = make_config("laptop", "AVFF", 2, {}).lr
     assert f"{trained} holds a run with another lr ({lr}, now 0.5)" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in trained.rglob("*")} == before
 
@@ -86,18 +103,18 @@ def test_a_dry_run_says_what_would_happen_and_writes_nothing(corpus, tmp_path, c
     command = ["pretrain", "--data", str(corpus), "--out", str(tmp_path / "out"), "--family", family]
     assert cli.main([*command, *SMALL_RUN, "--dry-run"]) == 0
     assert list(tmp_path.iterdir()) == []
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     model = Detector.families[family].tiny()
     everything = sum(p.numel() for p in model.parameters())
     left_out = sum(p.numel() for name, p in model.named_parameters() if name.split(".")[0] in unused)
-    assert f"{everything:,}" in said
-    assert f"{everything - left_out:,}" in said
-    assert "2 of 4 windows; 8 windows in all" in said
-    recipe = settings_of("laptop", family, 1, {})
-    assert f"lr {recipe.lr}, encoder_lr {recipe.encoder_lr}," in said  # no rate was typed
-    genuine = sum(row.label == 0 and row.split == "train" for row in read_manifest(corpus / "manifest.csv"))
-    assert f"epochs of the {genuine} clips" in said
-    assert "it would start from nothing" in said
+    assert f"{everything:,}" in printed
+    assert f"{everything - left_out:,}" in printed
+    assert "2 of 4 windows; 8 windows in all" in printed
+    recipe = make_config("laptop", family, 1, {})
+    assert f"lr {recipe.lr}, encoder_lr {recipe.encoder_lr}," in printed  # no rate was typed
+    real = sum(row.label == 0 and row.split == "train" for row in read_manifest(corpus / "manifest.csv"))
+    assert f"epochs of the {real} clips" in printed
+    assert "it would start from nothing" in printed
 
 
 def test_the_papers_model_goes_the_same_way(corpus, tmp_path, capsys):
@@ -141,7 +158,7 @@ def test_evaluate_reports_every_group(corpus, trained, tmp_path, capsys):
     scores = pd.read_csv(out / "scores.csv")
     assert len(scores) == 4
     assert all((corpus / path).is_file() for path in scores["path"])
-    called_fake = int((scores["verdict"] == "fake").sum())
+    called_fake = int((scores["predicted"] == "fake").sum())
     assert called_fake == metrics["confusion"]["false_positives"] + metrics["confusion"]["true_positives"]
     table = pd.read_csv(out / "table.csv")
     assert list(table["by"]) == ["all", "category", "method", "windows"]
@@ -151,14 +168,14 @@ def test_evaluate_reports_every_group(corpus, trained, tmp_path, capsys):
     assert {path.stem for path in out.glob("*.png")} == names
 
 
-def test_evaluate_prints_a_table_and_says_what_it_rests_on(corpus, trained, capsys, monkeypatch):
+def test_evaluate_prints_a_table_and_what_it_rests_on(corpus, trained, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "160")
     assert cli.main(["evaluate", "--data", str(corpus), "--checkpoint", str(trained)]) == 0
-    said = capsys.readouterr().out
-    assert "other_lips" in said
-    assert "fitted on 4 validation videos of" in said
-    assert "TPR at 1 % FPR allows no false positive at all" in said
-    assert "two steps" in said
+    printed = capsys.readouterr().out
+    assert "other_lips" in printed
+    assert "fitted on 4 validation videos of" in printed
+    assert "TPR at 1 % FPR allows no false positive at all" in printed
+    assert "two steps" in printed
 
 
 def test_evaluate_takes_shards_and_counts_what_they_left_out(corpus, trained, tmp_path, capsys):
@@ -168,22 +185,22 @@ def test_evaluate_takes_shards_and_counts_what_they_left_out(corpus, trained, tm
     next(row for row in rows if row.split == "test").path.write_bytes(b"no video")
     assert cli.main(["prepare", str(data), "--out", str(shards), "--workers", "1"]) == 0
     capsys.readouterr()
-    found = []
+    results = []
     for folder in (data, shards):
         assert cli.main(["evaluate", "--data", str(folder), "--checkpoint", str(trained), "--json"]) == 0
         captured = capsys.readouterr()
-        found.append(json.loads(captured.out))
+        results.append(json.loads(captured.out))
         assert captured.err.count("skipped ") == 1
-    assert found[0]["counts"]["clips"] == found[1]["counts"]["clips"] == 3
-    assert found[0]["auc"] == found[1]["auc"]
-    assert len(found[1]["skipped"]) == 1
-    assert found[1]["skipped"][0]["path"].endswith(".mp4")
+    assert results[0]["counts"]["clips"] == results[1]["counts"]["clips"] == 3
+    assert results[0]["auc"] == results[1]["auc"]
+    assert len(results[1]["skipped"]) == 1
+    assert results[1]["skipped"][0]["path"].endswith(".mp4")
 
 
 def test_train_refuses_a_rate_that_the_validation_cannot_promise_before_it_trains(corpus, tmp_path, capsys):
     command = ["train", "--data", str(corpus), "--out", str(tmp_path / "x"), *SMALL_RUN]
-    assert cli.main([*command, "--false-alarm-rate", "0.01"]) == 2
-    assert "needs 99 genuine validation clips" in capsys.readouterr().err
+    assert cli.main([*command, "--target-fpr", "0.01"]) == 2
+    assert "needs 99 real validation clips" in capsys.readouterr().err
     assert not (tmp_path / "x").exists()
 
 
@@ -202,30 +219,30 @@ def test_predict_gives_one_object_a_file_and_status_2_if_any_failed(corpus, trai
     calibration = model.config.calibration
     assert calibration.clips == first["calibration"]["clips"] == 4
     model.config = replace(model.config, calibration=Calibration())
-    raw = [window.score for window in predict.predict_file(good, model).windows]
+    raw = [window.score for window in predictor.predict(good, model).windows]
     assert [w["faces"][0]["raw"] for w in first["windows"]] == pytest.approx(raw, abs=1e-6)
     assert [w["score"] for w in first["windows"]] == pytest.approx(calibration.apply(raw).tolist(), abs=1e-6)
     assert first["prediction"] == pytest.approx(float(calibration.apply(np.mean(raw))), abs=1e-6)
-    assert first["unsure"]  # four clips are no ground for a verdict
+    assert first["unsure"]  # four clips are too few to decide
     assert first["model"] == {"family": "AVFF", "trained_on": "two steps"}
     assert second["prediction"] is None
     assert str(bad) in second["error"]
 
     assert cli.main(["predict", str(good), "--checkpoint", str(trained)]) == 0
-    said = capsys.readouterr().out
-    assert "two steps" in said
-    assert "misses on 4 validation clips of" in said
+    printed = capsys.readouterr().out
+    assert "two steps" in printed
+    assert "false negatives on 4 validation clips of" in printed
 
 
 def test_predict_and_evaluate_agree(corpus, trained):
-    from avff_lib.data.loader import load_examples
+    from avff_lib.data.examples import load_examples
     from avff_lib.evaluation.evaluate import score_examples
 
     model = AVFF.from_pretrained(trained)
     rows = read_manifest(corpus / "manifest.csv")[:2]
     scores = score_examples(model, load_examples(rows, model.spec)[0])
-    judged = [predict.predict_file(row.path, model).prediction for row in rows]
-    assert judged == pytest.approx(scores.tolist(), abs=1e-5)
+    predictions = [predictor.predict(row.path, model).prediction for row in rows]
+    assert predictions == pytest.approx(scores.tolist(), abs=1e-5)
 
 
 def test_sync_gives_one_object_a_file_and_status_2_if_any_failed(corpus, tmp_path, capsys):
@@ -236,56 +253,56 @@ def test_sync_gives_one_object_a_file_and_status_2_if_any_failed(corpus, tmp_pat
     first, second = json.loads(capsys.readouterr().out)
     assert list(first) == list(second)
     assert first["error"] is None
-    assert abs(first["lag"]) <= 0.12  # genuine, of medium level: in time but for a natural jitter
+    assert abs(first["lag"]) <= 0.12  # real, of medium level: in time but for a natural jitter
     assert first["correlation"] >= first["correlation_at_zero"]
     assert second["lag"] is None
     assert str(bad) in second["error"]
 
     assert cli.main(["sync", str(good)]) == 0
-    said = capsys.readouterr().out
-    assert f"{first['correlation']:.2f}" in said
-    assert "no verdict" in said
+    printed = capsys.readouterr().out
+    assert f"{first['correlation']:.2f}" in printed
+    assert "no label" in printed
 
 
 def test_process_video_returns_the_documented_dict(corpus, trained):
     path = read_manifest(corpus / "manifest.csv")[0].path
-    answer = predict.process_video(path, trained)
-    assert 0 < answer["prediction"] < 1
-    assert {key: tuple(answer[key].shape) for key in answer if key != "prediction"} == {
+    output = predictor.process_video(path, trained)
+    assert 0 < output["prediction"] < 1
+    assert {key: tuple(output[key].shape) for key in output if key != "prediction"} == {
         "audio_features": (128,), "visual_features": (128,), "fused_features": (2 * 128 + 2 * 32,)
     }  # fmt: skip
 
 
-def test_repeated_frames_make_the_score_doubtful_and_it_says_so(corpus, trained, tmp_path):
+def test_repeated_frames_make_the_score_doubtful_with_a_warning(corpus, trained, tmp_path):
     path = read_manifest(corpus / "manifest.csv")[0].path
     model, clip = AVFF.from_pretrained(trained), read_clip(path)
-    assert predict.predict_file(path, model).warnings == ()
+    assert predictor.predict(path, model).warnings == ()
     slow = tmp_path / "slow.mp4"
     write_clip(replace(clip, frames=clip.frames[::3], times=clip.times[::3]), slow)
-    (warning,) = predict.predict_file(slow, model).warnings
+    (warning,) = predictor.predict(slow, model).warnings
     assert "16 frames in 1 s" in warning
 
 
-@pytest.mark.parametrize(("what", "said"), [("no face", "face"), ("silence", "sound")])
-def test_nothing_to_judge_is_refused_rather_than_scored(corpus, trained, tmp_path, what, said):
+@pytest.mark.parametrize(("missing", "word"), [("no face", "face"), ("silence", "sound")])
+def test_a_clip_without_face_or_sound_is_refused(corpus, trained, tmp_path, missing, word):
     clip = read_clip(read_manifest(corpus / "manifest.csv")[0].path)
-    frames = np.zeros_like(clip.frames) if what == "no face" else clip.frames
-    sound = clip.waveform if what == "no face" else np.zeros_like(clip.waveform)
+    frames = np.zeros_like(clip.frames) if missing == "no face" else clip.frames
+    sound = clip.waveform if missing == "no face" else np.zeros_like(clip.waveform)
     path = tmp_path / "nothing.mp4"
     write_clip(Clip(frames, clip.times, sound, clip.sample_rate, 0.0, clip.duration), path)
-    report = predict.predict_file(path, AVFF.from_pretrained(trained))
+    report = predictor.predict(path, AVFF.from_pretrained(trained))
     assert report.prediction is None
-    assert said in report.error
-    with pytest.raises(MediaError, match=said):
-        predict.process_video(path, trained)
+    assert word in report.error
+    with pytest.raises(MediaError, match=word):
+        predictor.process_video(path, trained)
 
 
 @pytest.mark.parametrize(
-    ("command", "said"),
+    ("command", "sentence"),
     [
         (["predict"], "no file was named"),
         (["sync"], "no file was named"),
-        (["predict", "x.mp4", "--checkpoint", "nowhere"], "holds no config.json"),
+        (["predict", "x.mp4", "--checkpoint", "nowhere"], "there is no detector nowhere; expected avff-tiny"),
         (["evaluate", "--data", "nowhere"], "manifest.csv"),
         (["pretrain", "--data", "nowhere", "--out", "x"], "manifest.csv"),
         (["train", "--data", "nowhere", "--out", "x", "--steps", "0"], "steps is 0"),
@@ -296,13 +313,13 @@ def test_nothing_to_judge_is_refused_rather_than_scored(corpus, trained, tmp_pat
         (["synth", "x", "--clips", "0"], "0 clips"),
     ],
 )
-def test_bad_input_ends_with_one_sentence_and_status_2(command, said, tmp_path, monkeypatch, capsys):
+def test_bad_input_ends_with_one_sentence_and_status_2(command, sentence, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert cli.main(command) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith("avff: ")
-    assert said in captured.err
+    assert sentence in captured.err
     assert captured.err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
@@ -329,7 +346,7 @@ def test_a_manifest_comes_back_as_it_was_written(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "sentence"),
     [
         ("", "lacks the column"),
         ("path\na.mp4\n", "lacks the column label"),
@@ -340,9 +357,85 @@ def test_a_manifest_comes_back_as_it_was_written(tmp_path):
         ("path,label,fake_segments\na.mp4,1,half\n", "expected start-end"),
     ],
 )
-def test_a_wrong_manifest_is_refused_with_its_line(tmp_path, text, said):
-    from avff_lib.clip import AVFFError
+def test_a_wrong_manifest_is_refused_with_its_line(tmp_path, text, sentence):
+    from avff_lib.errors import AVFFError
 
     (tmp_path / "manifest.csv").write_text(text)
-    with pytest.raises(AVFFError, match=said.replace("(", r"\(")):
+    with pytest.raises(AVFFError, match=sentence.replace("(", r"\(")):
         read_manifest(tmp_path / "manifest.csv")
+
+
+# -- start-up --
+
+
+def imported_by(*command: str) -> set[str]:
+    """Names of the modules that a command imports, in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", WATCHED, *command], capture_output=True, text=True, timeout=600, check=False
+    )
+    names = done.stderr.partition("IMPORTED ")[2].split()
+    assert "avff_lib" in names, done.stderr
+    return set(names)
+
+
+@pytest.mark.parametrize("command", [["--help"], ["predict", "--help"], ["--version"]])
+def test_help_imports_nothing_heavy(command):
+    heavy = {
+        "torch",
+        "numpy",
+        "scipy",
+        "sklearn",
+        "matplotlib",
+        "gradio",
+        "transformers",
+        "timm",
+        "cv2",
+        "av",
+    }
+    assert imported_by(*command) & heavy == set()
+
+
+def test_predict_imports_nothing_that_it_does_not_use(corpus):
+    path = read_manifest(corpus / "manifest.csv")[0].path
+    optional = {"sklearn", "matplotlib", "gradio", "tensorboard", "lightning_fabric", "IPython", "pandas"}
+    costly = {"scipy.stats", "scipy.signal", "joblib"}
+    parts = {"avff_lib.report", "avff_lib.evaluation", "avff_lib.synth", "avff_lib.data", "avff_lib.demo"}
+    imported = imported_by("predict", str(path))
+    assert {"torch", "timm", "transformers", "cv2", "av"} <= imported
+    assert imported & (optional | costly | parts) == set()
+
+
+@pytest.mark.parametrize("command", [[AVFF_COMMAND], [sys.executable, "-m", "avff_lib"]], ids=["avff", "-m"])
+def test_the_command_prints_its_version_and_its_commands(command):
+    done = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"avff {__version__}\n"
+    done = subprocess.run([*command, "--help"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("usage: avff ")
+    for name in ("synth", "pretrain", "evaluate", "predict", "demo"):
+        assert name in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"), [(["avff", "pre"], "predict"), (["avff", "predict", "--rep"], "--report")]
+)
+def test_bash_completes_commands_and_options(tmp_path, words, expected):
+    script = tmp_path / "completion"
+    subprocess.run([AVFF_COMMAND, "--tyro-write-completion", "bash", script], check=True)
+    (line,) = [line for line in script.read_text().splitlines() if line.startswith("complete -F ")]
+    function = line.split()[2]
+    ask = f"source {script}; COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}; {function}"
+    done = subprocess.run(
+        ["bash", "-c", f"{ask}; echo ${{COMPREPLY[@]}}"], capture_output=True, text=True, check=True
+    )
+    assert expected in done.stdout.split()
+
+
+def test_a_missing_extra_ends_with_one_sentence(monkeypatch, capsys, corpus):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # as if it were not installed
+    for name in [name for name in sys.modules if name.startswith("avff_lib.report")]:
+        monkeypatch.delitem(sys.modules, name)
+    path = read_manifest(corpus / "manifest.csv")[0].path
+    assert cli.main(["predict", str(path), "--report", str(corpus / "page.html")]) == 2
+    assert (
+        capsys.readouterr().err == "avff: avff predict --report needs matplotlib; install avff-lib[report]\n"
+    )

@@ -9,11 +9,11 @@ import av
 import numpy as np
 import pytest
 
-from avff_lib.clip import AVFFError
 from avff_lib.data.manifest import read_manifest
-from avff_lib.synth import FAKES, METHODS, genuine_twin, make_clip, perform, plan_corpus, write_corpus
+from avff_lib.errors import AVFFError
+from avff_lib.synth import FAKES, METHODS, make_clip, perform, plan_corpus, real_twin, write_corpus
 from avff_lib.synth.forgeries import LEVELS, natural_lag, segment_weight
-from avff_lib.synth.recording import DURATION, FRAME_TIMES, LOUDNESS, _lexicons, record, stream
+from avff_lib.synth.recording import DURATION, FRAME_TIMES, LOUDNESS_RANGE_DB, _lexicons, record, rng_for
 
 
 def one_plan(method: str, *, partial: bool = False, level: str = "medium"):
@@ -87,7 +87,7 @@ def test_methods_can_be_held_out():
     ("setting", "message"),
     [
         ({"clips": 0}, "0 clips"),
-        ({"identities": 5}, "5 people"),
+        ({"identities": 5}, "5 identities"),
         ({"seed": -1}, "seed is -1"),
         ({"level": "insane"}, "choose one of easy, medium, hard"),
         ({"methods": ["deepfake"]}, "'deepfake' does not exist"),
@@ -138,26 +138,26 @@ def test_families_are_what_they_are_called():
 @pytest.mark.parametrize("method", FAKES)
 def test_a_twin_differs_only_where_it_is_forged(method):
     plan = one_plan(method, partial=METHODS[method].partial)
-    forged, genuine = make_clip(plan), make_clip(genuine_twin(plan))
+    forged, real = make_clip(plan), make_clip(real_twin(plan))
     fake_sound = METHODS[method].category in ("RVFA", "FVFA")
     fake_picture = METHODS[method].category in ("FVRA", "FVFA")
-    moved = np.abs(forged.frames.astype(int) - genuine.frames).max(axis=(1, 2, 3))
+    moved = np.abs(forged.frames.astype(int) - real.frames).max(axis=(1, 2, 3))
     inside = segment_weight(FRAME_TIMES, plan.segment, DURATION) > 0
     assert not moved[~inside].any()
     assert (moved[inside] > 0).mean() > 0.8 if fake_picture else not moved.any()
 
-    assert forged.waveform.shape == genuine.waveform.shape == (51_200,)
-    levels = [20 * np.log10(np.sqrt(np.mean(clip.waveform**2))) for clip in (forged, genuine)]
+    assert forged.waveform.shape == real.waveform.shape == (51_200,)
+    levels = [20 * np.log10(np.sqrt(np.mean(clip.waveform**2))) for clip in (forged, real)]
     assert levels[0] == pytest.approx(levels[1], abs=0.1)
-    assert LOUDNESS[0] < levels[1] < LOUDNESS[1]
+    assert LOUDNESS_RANGE_DB[0] < levels[1] < LOUDNESS_RANGE_DB[1]
     middle = slice(round(1.2 * 16_000), round(2.0 * 16_000))
-    match = np.corrcoef(forged.waveform[middle], genuine.waveform[middle])[0, 1]
+    match = np.corrcoef(forged.waveform[middle], real.waveform[middle])[0, 1]
     assert match < 0.9 if fake_sound else match > 0.999
 
 
 def test_streams_of_randomness_are_apart():
-    assert stream(1, "room").random() == stream(1, "room").random()
-    assert len({stream(*key).random() for key in [(1, "room"), (2, "room"), (1, "voice"), (1,)]}) == 4
+    assert rng_for(1, "room").random() == rng_for(1, "room").random()
+    assert len({rng_for(*key).random() for key in [(1, "room"), (2, "room"), (1, "voice"), (1,)]}) == 4
 
 
 # --- the files

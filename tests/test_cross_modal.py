@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from avff_lib.clip import Features
 from avff_lib.nn.cross_modal import CrossModalFusion, agreement
+from avff_lib.nn.features import Features
 from avff_lib.nn.positions import time_positions
 
 sizes = settings(max_examples=25, deadline=None, derandomize=True)

@@ -1,4 +1,4 @@
-"""``avff demo``: what it answers to an upload, what it leaves behind, and the page in a real browser."""
+"""``avff demo``: the report on an upload, what is left behind, and the page in a real browser."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ import pytest
 from browser import Browser, find_chromium
 from bs4 import BeautifulSoup
 
-from avff_lib import cli, demo, predict, synth
-from avff_lib.clip import Clip
+from avff_lib import cli, demo, synth
+from avff_lib.inference import predictor
+from avff_lib.media.clip import Clip
 from avff_lib.media.encode import write_clip
+from avff_lib.models import Detector
+from avff_lib.models.checkpoint import DEFAULT_CHECKPOINT
 
-SHIPPED = predict.SHIPPED
 PATIENCE = 600  # seconds; a busy machine is slow, a hung page is not waited for forever
 
 # The command, in a process that writes down every address that it connects to or looks up.
@@ -47,7 +49,7 @@ def clip() -> Clip:
 
 @pytest.fixture(scope="module")
 def files(clip, tmp_path_factory) -> dict[str, Path]:
-    """Videos to be judged, and others that cannot be."""
+    """Videos to be scored, and others that cannot be."""
     folder = tmp_path_factory.mktemp("files")
     path = {name: folder / f"{name}.mp4" for name in ("good", "text", "empty", "mute", "silent", "faceless")}
     write_clip(clip, path["good"])
@@ -81,16 +83,18 @@ def text_of(answer: str) -> str:
     return BeautifulSoup(answer, "html.parser").get_text().strip()
 
 
-# -- what is answered --
+# -- reports on uploads --
 
 
-def test_a_video_is_answered_with_the_page_and_its_numbers_and_removed(files, upload, tmp_path):
+def test_an_upload_gets_the_report_and_its_numbers_and_is_removed(files, upload, tmp_path):
     shares, path = [], upload("good")
-    answer = demo.answer_upload(str(path), SHIPPED, lambda share, words: shares.append((share, words)))
+    answer = demo.score_upload(
+        str(path), DEFAULT_CHECKPOINT, lambda share, words: shares.append((share, words))
+    )
     assert list(tmp_path.iterdir()) == []
     assert shares == sorted(shares)
     assert shares[-1][0] == pytest.approx(1, abs=0.1)
-    assert "s judged" in shares[0][1]
+    assert "s scored" in shares[0][1]
 
     soup = BeautifulSoup(answer, "html.parser")
     page, numbers = (
@@ -98,42 +102,42 @@ def test_a_video_is_answered_with_the_page_and_its_numbers_and_removed(files, up
     )
     assert page == soup.iframe["srcdoc"]
     assert soup.iframe["sandbox"] == ["allow-same-origin"]
-    (found,) = json.loads(numbers)
-    judged = predict.predict_file(files["good"], predict.load_detector())
-    assert found["path"] == "good.mp4"
-    assert found["prediction"] == pytest.approx(judged.prediction, abs=1e-4)
-    assert f"Verdict: {judged.label}" in BeautifulSoup(page, "html.parser").get_text()
+    (record,) = json.loads(numbers)
+    expected = predictor.predict(files["good"], Detector.from_pretrained("avff-tiny"))
+    assert record["path"] == "good.mp4"
+    assert record["prediction"] == pytest.approx(expected.prediction, abs=1e-4)
+    assert f"Verdict: {expected.label}" in BeautifulSoup(page, "html.parser").get_text()
     assert "secret" not in page + numbers
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "sentence"),
     [
         ("text", "text.mp4 cannot be read as a media file"),
         ("empty", "empty.mp4 is empty (0 bytes)"),
         ("mute", "mute.mp4 has no sound"),
-        ("silent", "silent.mp4 cannot be judged: parts without sound"),
-        ("faceless", "faceless.mp4 cannot be judged: parts without a face"),
+        ("silent", "silent.mp4 cannot be scored: parts without sound"),
+        ("faceless", "faceless.mp4 cannot be scored: parts without a face"),
     ],
 )
-def test_what_cannot_be_judged_is_answered_with_a_sentence_and_removed(upload, tmp_path, name, said):
-    answer = demo.answer_upload(str(upload(name)), SHIPPED, lambda *_: None)
+def test_an_upload_that_cannot_be_scored_gets_a_sentence_and_is_removed(upload, tmp_path, name, sentence):
+    answer = demo.score_upload(str(upload(name)), DEFAULT_CHECKPOINT, lambda *_: None)
     assert list(tmp_path.iterdir()) == []
-    assert text_of(answer).startswith(said)
+    assert text_of(answer).startswith(sentence)
     assert text_of(answer).count("\n") == 0
     assert 'role="alert"' in answer
     assert "secret" not in answer
 
 
-def test_nothing_dropped_is_said():
-    assert "No video was dropped or recorded" in text_of(demo.answer_upload(None, SHIPPED, print))
+def test_no_upload_gets_a_sentence():
+    assert "No video was dropped or recorded" in text_of(demo.score_upload(None, DEFAULT_CHECKPOINT, print))
 
 
 def test_a_name_cannot_become_part_of_the_page(files, tmp_path):
     path = tmp_path / "x" / "<img src=x onerror=alert(1)>'\".mp4"
     path.parent.mkdir()
     path.write_bytes(files["good"].read_bytes())
-    soup = BeautifulSoup(demo.answer_upload(str(path), SHIPPED, lambda *_: None), "html.parser")
+    soup = BeautifulSoup(demo.score_upload(str(path), DEFAULT_CHECKPOINT, lambda *_: None), "html.parser")
     assert soup.find("img") is None
     assert [set(link.attrs) for link in soup.find_all("a")] == 2 * [{"download", "href"}]
     assert set(soup.iframe.attrs) == {"title", "sandbox", "srcdoc", "onload"}
@@ -141,36 +145,36 @@ def test_a_name_cannot_become_part_of_the_page(files, tmp_path):
 
 @pytest.mark.parametrize("honest", [True, False])
 def test_a_long_video_is_refused_whatever_its_header_says(upload, monkeypatch, tmp_path, honest):
-    monkeypatch.setattr(demo, "LONGEST", 2)
+    monkeypatch.setattr(demo, "MAX_VIDEO_SECONDS", 2)
     if not honest:
         told = replace(demo.probe(upload("good")), duration=0.5)
         monkeypatch.setattr(demo, "probe", lambda path: told)
     path = tmp_path / "secret" / "good.mp4" if not honest else upload("good")
-    said = text_of(demo.answer_upload(str(path), SHIPPED, lambda *_: None))
-    assert "good.mp4 lasts 3.2 s or longer" in said
+    shown = text_of(demo.score_upload(str(path), DEFAULT_CHECKPOINT, lambda *_: None))
+    assert "good.mp4 lasts 3.2 s or longer" in shown
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_upload_is_removed_even_if_judging_it_breaks(upload, monkeypatch, tmp_path):
+def test_an_upload_is_removed_even_if_scoring_it_breaks(upload, monkeypatch, tmp_path):
     def broken(*_, **__):
         raise MemoryError
 
-    monkeypatch.setattr(demo, "examine_file", broken)
+    monkeypatch.setattr(demo, "analyze_file", broken)
     with pytest.raises(MemoryError):
-        demo.answer_upload(str(upload("good")), SHIPPED, lambda *_: None)
+        demo.score_upload(str(upload("good")), DEFAULT_CHECKPOINT, lambda *_: None)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_judging_stops_when_the_upload_is_gone(upload, monkeypatch):
-    def examine(path, model, *, progress):
+def test_scoring_stops_when_the_upload_is_gone(upload, monkeypatch):
+    def analyze(path, model, *, progress):
         progress(1.0)
         path.unlink()
         progress(2.0)
         pytest.fail("it went on")
 
-    monkeypatch.setattr(demo, "examine_file", examine)
-    said = text_of(demo.answer_upload(str(upload("good")), SHIPPED, lambda *_: None))
-    assert "good.mp4 was removed before it was judged" in said
+    monkeypatch.setattr(demo, "analyze_file", analyze)
+    shown = text_of(demo.score_upload(str(upload("good")), DEFAULT_CHECKPOINT, lambda *_: None))
+    assert "good.mp4 was removed before it was scored" in shown
 
 
 # -- the command --
@@ -179,14 +183,14 @@ def test_judging_stops_when_the_upload_is_gone(upload, monkeypatch):
 def test_a_port_or_a_detector_that_cannot_be_used_is_refused_in_a_sentence(capsys):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        for options, said in (
+        for options, sentence in (
             (["--port", str(port)], f"avff: port {port} cannot be used"),
             (["--port", "0"], "avff: the port is 0; expected 1 to 65535"),
             (["--checkpoint", "nowhere"], "avff: "),
         ):
             assert cli.main(["demo", *options]) == 2
             error = capsys.readouterr().err
-            assert error.startswith(said)
+            assert error.startswith(sentence)
             assert error.count("\n") == 1
 
 
@@ -237,48 +241,48 @@ def wait_for(browser: Browser, script: str):
     return value
 
 
-def judge(browser: Browser, path: Path | None) -> str:
-    """What the page answers to a file, as text: of the report, or of the sentence."""
-    wait_for(browser, "!!document.querySelector('#answer') && !!document.querySelector('#judge')")
-    browser.run("document.querySelector('#answer').querySelectorAll('iframe, p').forEach(e => e.remove())")
+def score(browser: Browser, path: Path | None) -> str:
+    """What the page shows for a file, as text: the report's label, or the sentence."""
+    wait_for(browser, "!!document.querySelector('#report') && !!document.querySelector('#score')")
+    browser.run("document.querySelector('#report').querySelectorAll('iframe, p').forEach(e => e.remove())")
     if path is not None:
         wait_for(browser, "!!document.querySelector('input[type=file]')")
-        found = browser.send("Runtime.evaluate", expression="document.querySelector('input[type=file]')")
-        browser.send("DOM.setFileInputFiles", files=[str(path)], objectId=found["result"]["objectId"])
+        element = browser.send("Runtime.evaluate", expression="document.querySelector('input[type=file]')")
+        browser.send("DOM.setFileInputFiles", files=[str(path)], objectId=element["result"]["objectId"])
         wait_for(browser, "!!document.querySelector('video')")
-    browser.run("document.querySelector('#judge').click()")
+    browser.run("document.querySelector('#score').click()")
     return wait_for(
         browser,
-        "document.querySelector('#answer [role=alert]')?.innerText"
-        " || document.querySelector('#answer iframe')?.contentDocument?.querySelector('.verdict')?.innerText",
+        "document.querySelector('#report [role=alert]')?.innerText"
+        " || document.querySelector('#report iframe')?.contentDocument?.querySelector('.verdict')?.innerText",
     )
 
 
 def test_a_video_dropped_in_a_browser_gets_its_report_and_is_removed(served, tab, files):
-    said = judge(tab, files["good"])
-    label = predict.predict_file(files["good"], predict.load_detector()).label
-    assert label in said.lower()
+    shown = score(tab, files["good"])
+    label = predictor.predict(files["good"], Detector.from_pretrained("avff-tiny")).label
+    assert label in shown.lower()
     wait_for(tab, "!document.querySelector('video')")  # ready for the next one
     assert served.files == []
     high, inside, width = tab.run(
-        "(() => { const f = document.querySelector('#answer iframe'), d = f.contentDocument.documentElement;"
+        "(() => { const f = document.querySelector('#report iframe'), d = f.contentDocument.documentElement;"
         " return [f.offsetHeight, d.scrollHeight, document.documentElement.scrollWidth] })()"
     )
     assert high >= inside > 1000  # one page to scroll, not a page in a page
     assert width <= 390
 
 
-def test_what_cannot_be_judged_is_said_in_a_browser(served, tab, files):
-    assert "text.mp4 cannot be read as a media file" in judge(tab, files["text"])
-    assert "No video was dropped or recorded" in judge(tab, None)
+def test_what_cannot_be_scored_gets_a_sentence_in_a_browser(served, tab, files):
+    assert "text.mp4 cannot be read as a media file" in score(tab, files["text"])
+    assert "No video was dropped or recorded" in score(tab, None)
     assert served.files == []
 
 
 def test_nothing_reaches_out(served, tab):
     assert tab.requests
     assert [url for url in tab.requests if not url.startswith((served.url, "data:", "blob:"))] == []
-    said = served.addresses.read_text().splitlines()
-    assert [line for line in said if "127.0.0.1" not in line and "'localhost'" not in line] == []
+    addresses = served.addresses.read_text().splitlines()
+    assert [line for line in addresses if "127.0.0.1" not in line and "'localhost'" not in line] == []
 
 
 def test_when_it_ends_nothing_is_left(served):

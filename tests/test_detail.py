@@ -7,20 +7,21 @@ from dataclasses import replace
 import pytest
 import torch
 
-from avff_lib.clip import AVFFError, Features, ModelInputs
-from avff_lib.losses import info_nce
+from avff_lib.errors import AVFFError
 from avff_lib.models import AVFF, AVFFMAE, AVFFConfig, AVFFMAEConfig, Detector
-from avff_lib.models import avff as documented
-from avff_lib.models import avff_mae as masked
 from avff_lib.models.base import count_parameters
-from avff_lib.nn.detail import EVERY, DetailPath, residual
-from avff_lib.nn.patches import StemmedTubelets, VideoTubelets
+from avff_lib.models.configs import AVFF_TINY, AVFFMAE_TINY
+from avff_lib.nn.detail import FRAME_STRIDE, DetailPath, high_pass
+from avff_lib.nn.features import Features
+from avff_lib.nn.losses import info_nce
+from avff_lib.nn.patches import ConvStemTubeletEmbed, TubeletEmbed
 from avff_lib.nn.positions import grid_positions
-from avff_lib.nn.sequences import changes, to_steps
-from avff_lib.objectives import stage_one, stage_two
+from avff_lib.nn.sequences import pool_to_steps, subtract_temporal_mean
+from avff_lib.preprocess.spec import ModelInputs
+from avff_lib.training.objectives import classification_loss, pretraining_loss
 
 FAMILIES = {"AVFF": AVFF, "AVFFMAE": AVFFMAE}
-BATCH, CHANNELS, SEEN_FRAMES = 8, 32, 16 // EVERY
+BATCH, CHANNELS, SEEN_FRAMES = 8, 32, 16 // FRAME_STRIDE
 LABELS = torch.tensor([0, 1] * 4)
 
 
@@ -48,30 +49,30 @@ def inputs(model) -> ModelInputs:
     )
 
 
-# --- the residual ---
+# --- the high-pass filter ---
 
 
-def test_what_is_smooth_has_no_residual():
+def test_what_is_smooth_is_filtered_out():
     constant = torch.rand(2, 3, 1, 1, generator=seeded()).expand(-1, -1, 20, 24)
-    torch.testing.assert_close(residual(constant), torch.zeros(2, 3, 20, 24), atol=1e-5, rtol=0)
+    torch.testing.assert_close(high_pass(constant), torch.zeros(2, 3, 20, 24), atol=1e-5, rtol=0)
     slope = torch.linspace(-1, 1, 64)  # from black to white over the whole picture
     gradient = (0.5 * slope[:, None] + 0.5 * slope).expand(1, 3, 64, 64)
-    left = residual(gradient)
+    left = high_pass(gradient)
     assert left[..., 2:-2, 2:-2].abs().max() < 1e-5
     assert left.abs().max() < 0.1  # where the picture ends
 
 
-def test_the_residual_keeps_an_edge_and_drops_the_light():
+def test_the_high_pass_keeps_an_edge_and_drops_the_light():
     picture = torch.zeros(1, 3, 16, 16)
     picture[..., 8:] = 1.0
-    left = residual(picture)
+    left = high_pass(picture)
     assert left.shape == picture.shape
-    torch.testing.assert_close(left, residual(picture + 0.7), atol=1e-5, rtol=0)
+    torch.testing.assert_close(left, high_pass(picture + 0.7), atol=1e-5, rtol=0)
     # Just right of the edge two of five columns are still dark: 4 x (1 - 3 / 5).
     torch.testing.assert_close(left[0, 0, 4, 8], torch.tensor(1.6))
     assert left[..., :5].abs().max() < 1e-5
     blurred = torch.nn.functional.avg_pool2d(picture, 5, stride=1, padding=2, count_include_pad=False)
-    assert residual(blurred)[..., 4:-4, 4:-4].abs().max() < 0.5 * left[..., 4:-4, 4:-4].abs().max()
+    assert high_pass(blurred)[..., 4:-4, 4:-4].abs().max() < 0.5 * left[..., 4:-4, 4:-4].abs().max()
 
 
 # --- the path in both families ---
@@ -80,7 +81,7 @@ def test_the_residual_keeps_an_edge_and_drops_the_light():
 @torch.no_grad()
 def test_detail_stands_behind_what_is_fused(model, inputs):
     model.eval()
-    features = model.features(inputs)
+    features = model.forward_features(inputs)
     assert features.detail.shape == (BATCH, SEEN_FRAMES, 2 * CHANNELS)
     encoded = model.encode(inputs)
     assert encoded.detail is None
@@ -94,18 +95,18 @@ def test_detail_stands_behind_what_is_fused(model, inputs):
     quarter = fused.shape[1] // SEEN_FRAMES
     for step in range(fused.shape[1]):
         assert torch.equal(fused[:, step, without.shape[2] :], features.detail[:, step // quarter])
-    assert model.head(fused).shape == (BATCH,)
-    torch.testing.assert_close(model(inputs), model.head(fused))
+    assert model.forward_head(fused).shape == (BATCH,)
+    torch.testing.assert_close(model(inputs), model.forward_head(fused))
 
 
 @torch.no_grad()
 def test_a_window_alone_is_the_same_window_in_a_batch(model, inputs):
     model.eval()
-    together, logits = model.features(inputs).detail, model(inputs)
+    together, logits = model.forward_features(inputs).detail, model(inputs)
     assert torch.pdist(together.flatten(1)).min() > 1e-3  # and windows differ
     for i in range(BATCH):
         one = ModelInputs(inputs.frames[i : i + 1], inputs.audio[i : i + 1])
-        torch.testing.assert_close(model.features(one).detail[0], together[i], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(model.forward_features(one).detail[0], together[i], atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(model(one)[0], logits[i], atol=1e-5, rtol=1e-5)
 
 
@@ -117,7 +118,7 @@ def test_each_half_hears_or_sees_its_own_moment():
     before = path(frames, sound)
     for k in range(SEEN_FRAMES):
         changed = frames.clone()
-        changed[:, EVERY * k : EVERY * (k + 1)] += torch.randn(2, EVERY, 3, 24, 24)
+        changed[:, FRAME_STRIDE * k : FRAME_STRIDE * (k + 1)] += torch.randn(2, FRAME_STRIDE, 3, 24, 24)
         moved = (path(changed, sound) - before).abs() > 1e-6
         assert moved.any(dim=2).all(dim=0).nonzero().flatten().tolist() == [k]
         assert not moved[..., :CHANNELS].any()  # what is heard does not depend on what is seen
@@ -126,9 +127,9 @@ def test_each_half_hears_or_sees_its_own_moment():
 
 def test_the_path_learns_in_stage_two_and_only_there(model, inputs):
     generator = seeded()
-    stage_one(model, inputs, LABELS, generator)["loss"].backward()
+    pretraining_loss(model, inputs, LABELS, generator)["loss"].backward()
     assert all(parameter.grad is None for parameter in model.detail.parameters())
-    stage_two(model, inputs, LABELS, generator)["loss"].backward()
+    classification_loss(model, inputs, LABELS, generator)["loss"].backward()
     without = [name for name, p in model.detail.named_parameters() if p.grad is None or not p.grad.any()]
     assert without == []
 
@@ -136,7 +137,7 @@ def test_the_path_learns_in_stage_two_and_only_there(model, inputs):
 def test_without_detail_a_model_has_no_such_weights(model, inputs):
     plain = type(model)(replace(model.config, detail=0))
     assert not [name for name in plain.state_dict() if name.startswith("detail")]
-    assert plain.features(inputs).detail is None
+    assert plain.forward_features(inputs).detail is None
     assert plain(inputs).shape == (BATCH,)
     # Gone are the path and, in the head's first layer, what read it; nothing else.
     hidden = {"AVFF": 128, "AVFFMAE": 64}[type(model).__name__]
@@ -152,8 +153,8 @@ def test_the_documented_size_is_without():
     assert mae.detail is None
     assert avff.classifier.mlp[1].in_features == 2 * 512
     assert mae.classifier[1].in_features == 2 * 256
-    assert type(mae.visual_encoder.patch_embed) is VideoTubelets
-    assert documented.TINY["detail"] == masked.TINY["detail"] == CHANNELS
+    assert type(mae.visual_encoder.patch_embed) is TubeletEmbed
+    assert AVFF_TINY["detail"] == AVFFMAE_TINY["detail"] == CHANNELS
 
 
 def test_a_model_with_detail_is_saved_and_loaded(model, inputs, tmp_path):
@@ -174,7 +175,7 @@ def test_a_model_with_detail_is_saved_and_loaded(model, inputs, tmp_path):
 @torch.no_grad()
 def test_stemmed_tubelets_are_ordered_as_tubelets_are(patch):
     torch.manual_seed(0)
-    stemmed, plain = StemmedTubelets(24, patch), VideoTubelets(24, patch)
+    stemmed, plain = ConvStemTubeletEmbed(24, patch), TubeletEmbed(24, patch)
     frames = torch.randn(2, 8, 3, 32, 32)
     tokens = stemmed(frames)
     assert tokens.shape == plain(frames).shape
@@ -191,7 +192,7 @@ def test_stemmed_tubelets_are_ordered_as_tubelets_are(patch):
 def test_a_stemmed_token_sees_its_own_place_most():
     """The stem looks a little over the edge of a patch, but rows stay rows and columns stay columns."""
     torch.manual_seed(0)
-    stemmed = StemmedTubelets(24, (2, 16, 16))
+    stemmed = ConvStemTubeletEmbed(24, (2, 16, 16))
     frames = torch.randn(1, 2, 3, 64, 64)
     for row, column in ((0, 0), (1, 3), (3, 2)):
         changed = frames.clone()
@@ -203,7 +204,7 @@ def test_a_stemmed_token_sees_its_own_place_most():
 
 @pytest.mark.parametrize("patch", [(2, 12, 16), (2, 16, 4)], ids=str)
 def test_patches_that_do_not_fit_the_stem_are_refused(patch):
-    config = AVFFMAEConfig(**{**masked.TINY, "image_size": 48})
+    config = AVFFMAEConfig(**{**AVFFMAE_TINY, "image_size": 48})
     with pytest.raises(AVFFError, match="multiples of 8") as caught:
         replace(config, video_patch=patch)
     assert "\n" not in str(caught.value)
@@ -217,17 +218,17 @@ def contrast_of(model: Detector, inputs: ModelInputs, audio: torch.Tensor, visua
     """What stage one says of these features, ``(8, 16, D)``; of all else it may think what it likes."""
     given = Features(audio=audio.repeat_interleave(3, dim=1), visual=visual)
     if isinstance(model, AVFFMAE):  # its reconstruction needs as many features as it has tokens
-        encoded, complete = model.encode(inputs), model.complete
-        model.complete = lambda _, *visible: complete(encoded, *visible)
+        encoded, complete = model.encode(inputs), model.fill_masked
+        model.fill_masked = lambda _, *visible: complete(encoded, *visible)
     model.encode = lambda _: given
-    return stage_one(model, inputs, LABELS, seeded())
+    return pretraining_loss(model, inputs, LABELS, seeded())
 
 
 def test_position_codes_alone_do_not_lower_the_contrast(model, inputs):
     """Features that hold the position, the same in all windows, and nothing that is said."""
     codes = grid_positions((16,), 144)[:, : model.config.dim]
     audio, visual = codes + 0.05 * torch.randn(2, BATCH, *codes.shape, generator=seeded(3))
-    rows = [changes(to_steps(stream, 8)).flatten(0, 1) for stream in (audio, visual)]
+    rows = [subtract_temporal_mean(pool_to_steps(stream, 8)).flatten(0, 1) for stream in (audio, visual)]
     assert info_nce(*rows, 0.1) < math.log(BATCH) + 0.5  # not centred: the position is known
     logged = contrast_of(model, inputs, audio, visual)
     assert logged["contrast"] > math.log(BATCH * 8) - 0.1

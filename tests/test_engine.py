@@ -22,17 +22,22 @@ import torch
 from conftest import MINI
 from test_avff_mae import MINI as MAE_MINI
 from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.data import Dataset
 
-from avff_lib import ranks
-from avff_lib.clip import AVFFError, ModelInputs
+from avff_lib.data.dataset import WindowSample
+from avff_lib.data.examples import Skipped
+from avff_lib.data.manifest import Row
+from avff_lib.errors import AVFFError
 from avff_lib.models import AVFF, AVFFMAE, AVFFConfig, Detector
-from avff_lib.objectives import stage_one, stage_two
-from avff_lib.training.loop import fit, own_rows
+from avff_lib.preprocess.spec import ModelInputs
+from avff_lib.training.config import TrainConfig
+from avff_lib.training.loop import fit, micro_batches
+from avff_lib.training.objectives import classification_loss, pretraining_loss
 from avff_lib.training.optim import layer_of, parameter_groups
-from avff_lib.training.settings import TrainSettings
+from avff_lib.utils import distributed
 
 FAMILIES = (AVFF, AVFFMAE)
-RUN = TrainSettings(steps=6, batch_size=8, lr=1e-3, encoder_lr=1e-3, save_every=2)
+RUN = TrainConfig(steps=6, batch_size=8, lr=1e-3, encoder_lr=1e-3, save_every=2)
 
 
 def build(family: type[Detector], *, dropout: bool = True) -> Detector:
@@ -49,13 +54,18 @@ def build(family: type[Detector], *, dropout: bool = True) -> Detector:
     return model
 
 
-class Drawn:
-    """Eight random windows for each step, all of them or some rows; both streams follow one signal."""
+class Drawn(Dataset[WindowSample]):
+    """Eight random windows for each step; both streams follow one signal."""
 
     def __init__(self, family: type[Detector]) -> None:
         self.family = family
 
-    def __call__(self, step: int, rows: slice = slice(None)) -> tuple[ModelInputs, torch.Tensor]:
+    def __getitem__(self, key: tuple[int, int]) -> WindowSample:
+        step, row = key
+        inputs, labels = self.batch(step)
+        return WindowSample(inputs.frames[row], inputs.audio[row], int(labels[row]))
+
+    def batch(self, step: int) -> tuple[ModelInputs, torch.Tensor]:
         generator = torch.Generator().manual_seed(step)
         signal = torch.randn(8, 16, generator=generator)  # a value for each frame
         side, length = (32, 16_000) if self.family is AVFF else (16, 64)
@@ -65,7 +75,7 @@ class Drawn:
         sound = signal.repeat_interleave(length // 16, dim=1) * torch.randn(8, length, generator=generator)
         if self.family is AVFFMAE:
             sound = 10 * sound[:, None] + 20 * torch.randn(8, 48, length, generator=generator)
-        return ModelInputs(frames[rows].clone(), sound[rows].clone()), torch.tensor([0, 1] * 4)[rows]
+        return ModelInputs(frames, sound), torch.tensor([0, 1] * 4)
 
 
 def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -84,14 +94,14 @@ def assert_equal(found: dict[str, torch.Tensor], expected: dict[str, torch.Tenso
 def train_and_tell(family: type[Detector], out: Path, told) -> None:
     """A whole run with everything on that has a state; tells each step before it saves."""
     torch.set_num_threads(1)
-    model, seen = build(family), Drawn(family)(0)[0]
+    model, inputs = build(family), Drawn(family).batch(0)[0]
 
     def score(model: Detector) -> float:
         with torch.no_grad():
-            return float(model(seen).std())
+            return float(model(inputs).std())
 
-    settings = replace(RUN, steps=12, save_every=3, keep_last=2, accumulate=2, ema=0.9, validate_every=4)
-    fit(model, stage_one, Drawn(family), settings, out, lambda step, _: told.send(step), validate=score)
+    config = replace(RUN, steps=12, save_every=3, keep_last=2, accumulate=2, ema=0.9, validate_every=4)
+    fit(model, pretraining_loss, Drawn(family), config, out, lambda step, _: told.send(step), validate=score)
     torch.save(model.state_dict(), out / "weights.pt")
 
 
@@ -136,7 +146,7 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_weights(family,
 
 
 def test_only_the_last_states_are_kept(tmp_path):
-    fit(build(AVFF), stage_two, Drawn(AVFF), replace(RUN, keep_last=2), tmp_path)
+    fit(build(AVFF), classification_loss, Drawn(AVFF), replace(RUN, keep_last=2), tmp_path)
     assert [path.name for path in sorted(tmp_path.glob("state*"))] == [
         "state-00000004.pt",
         "state-00000006.pt",
@@ -154,19 +164,21 @@ def flip_a_bit(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [truncate, flip_a_bit])
-def test_a_damaged_state_is_noticed_and_the_one_before_goes_on(damage, tmp_path):
-    settings, model = replace(RUN, keep_last=2), build(AVFF)
-    history = fit(model, stage_two, Drawn(AVFF), settings, tmp_path)
+def test_a_damaged_state_is_noticed_and_the_one_before_goes_on(damage, tmp_path, caplog):
+    config, model = replace(RUN, keep_last=2), build(AVFF)
+    history = fit(model, classification_loss, Drawn(AVFF), config, tmp_path)
     states = sorted(tmp_path.glob("state*"))
     damage(states[-1])
     again = build(AVFF)
-    with pytest.warns(UserWarning, match="state-00000006.pt is damaged"):
-        assert fit(again, stage_two, Drawn(AVFF), settings, tmp_path) == history
+    assert fit(again, classification_loss, Drawn(AVFF), config, tmp_path) == history
+    assert "state-00000006.pt is damaged" in caplog.text
     assert_equal(weights(again), weights(model))
     for path in states:
         damage(path)
-    with pytest.warns(UserWarning, match="is damaged"), pytest.raises(AVFFError, match="no saved state in"):
-        fit(again, stage_two, Drawn(AVFF), settings, tmp_path)
+    caplog.clear()
+    with pytest.raises(AVFFError, match="no saved state in"):
+        fit(again, classification_loss, Drawn(AVFF), config, tmp_path)
+    assert caplog.text.count("is damaged") == 2
 
 
 def test_a_full_disk_is_one_sentence_and_the_state_before_goes_on(tmp_path):
@@ -178,36 +190,36 @@ def test_a_full_disk_is_one_sentence_and_the_state_before_goes_on(tmp_path):
 
     try:
         with pytest.raises(AVFFError, match=r"cannot be written to .*state-00000002.pt is whole") as error:
-            fit(model, stage_two, Drawn(AVFF), RUN, tmp_path / "full", fill)
+            fit(model, classification_loss, Drawn(AVFF), RUN, tmp_path / "full", fill)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, soft_and_hard)
     assert "\n" not in str(error.value)
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["state-00000002.pt"]
     resumed, whole = build(AVFF), build(AVFF)
-    fit(resumed, stage_two, Drawn(AVFF), RUN, tmp_path / "full")
-    fit(whole, stage_two, Drawn(AVFF), RUN, tmp_path / "whole")
+    fit(resumed, classification_loss, Drawn(AVFF), RUN, tmp_path / "full")
+    fit(whole, classification_loss, Drawn(AVFF), RUN, tmp_path / "whole")
     assert_equal(weights(resumed), weights(whole))
 
 
 class Spoilt(Drawn):
-    """At some steps the sound is no number."""
+    """At some steps the first row holds non-finite audio, and a clip could not be read."""
 
     def __init__(self, steps: set[int]) -> None:
         super().__init__(AVFF)
-        self.steps, self.skipped = steps, []
+        self.steps = steps
 
-    def __call__(self, step: int, rows: slice = slice(None)) -> tuple[ModelInputs, torch.Tensor]:
-        inputs, labels = super().__call__(step, rows)
-        if step in self.steps:
-            inputs.audio[0] = math.nan
-            self.skipped.append("a clip")
-        return inputs, labels
+    def __getitem__(self, key: tuple[int, int]) -> WindowSample:
+        sample, (step, row) = super().__getitem__(key), key
+        if row > 0 or step not in self.steps:
+            return sample
+        skipped = {step: Skipped(Row(Path("a.mp4"), 0, "RVRA", "real", "a"), "it is gone")}
+        return replace(sample, audio=torch.full_like(sample.audio, math.nan), skipped=skipped)
 
 
 def test_a_step_without_a_number_is_skipped_and_counted(tmp_path):
     model, after = build(AVFF), []
     history = fit(
-        model, stage_two, Spoilt({2, 4}), replace(RUN, max_skipped=1, ema=0.5), tmp_path,
+        model, classification_loss, Spoilt({2, 4}), replace(RUN, max_skipped=1, ema=0.5), tmp_path,
         lambda step, record: after.append(weights(model)),
     )  # fmt: skip
     assert [record["skipped_steps"] for record in history] == [0, 0, 1, 1, 2, 2]
@@ -219,23 +231,23 @@ def test_a_step_without_a_number_is_skipped_and_counted(tmp_path):
 
 @pytest.mark.parametrize(("spoilt", "allowed", "at"), [({0}, 0, 0), ({1, 3, 4}, 1, 4), ({0, 1, 2}, 2, 2)])
 def test_too_many_in_a_row_stop_the_run(spoilt, allowed, at, tmp_path):
-    settings = replace(RUN, max_skipped=allowed, save_every=1)
+    config = replace(RUN, max_skipped=allowed, save_every=1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the schedule wonders that the optimiser did nothing
         for _ in range(2):  # a second try goes on from a state behind the first skipped ones
             with pytest.raises(AVFFError, match=f"the loss is nan at step {at}; lower the learning rate"):
-                fit(build(AVFF), stage_two, Spoilt(spoilt), settings, tmp_path)
+                fit(build(AVFF), classification_loss, Spoilt(spoilt), config, tmp_path)
 
 
 def test_a_folder_of_another_stage_or_model_is_refused(tmp_path):
-    fit(build(AVFF), stage_one, Drawn(AVFF), RUN, tmp_path)
-    with pytest.raises(AVFFError, match=r"another objective \(stage_one, now stage_two\)"):
-        fit(build(AVFF), stage_two, Drawn(AVFF), RUN, tmp_path)
+    fit(build(AVFF), pretraining_loss, Drawn(AVFF), RUN, tmp_path)
+    with pytest.raises(AVFFError, match=r"another objective \(pretraining_loss, now classification_loss\)"):
+        fit(build(AVFF), classification_loss, Drawn(AVFF), RUN, tmp_path)
     with pytest.raises(AVFFError, match=r"another family \(AVFF, now AVFFMAE\)"):
-        fit(build(AVFFMAE), stage_one, Drawn(AVFFMAE), RUN, tmp_path)
+        fit(build(AVFFMAE), pretraining_loss, Drawn(AVFFMAE), RUN, tmp_path)
     wider = AVFF(AVFFConfig(**{**MINI, "dim": 64}))
     with pytest.raises(AVFFError, match="a run of another model"):
-        fit(wider, stage_one, Drawn(AVFF), RUN, tmp_path)
+        fit(wider, pretraining_loss, Drawn(AVFF), RUN, tmp_path)
 
 
 # --- what a step is made of ---
@@ -244,15 +256,15 @@ def test_a_folder_of_another_stage_or_model_is_refused(tmp_path):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_checkpointing_changes_memory_and_nothing_else(family):
     model = build(family).train()
-    inputs, labels = Drawn(family)(0)
+    inputs, labels = Drawn(family).batch(0)
     kept: dict[bool, list[int]] = {False: [], True: []}
     gradients = []
     for on, sizes in kept.items():
-        model.set_checkpointing(on)
+        model.set_grad_checkpointing(on)
         model.zero_grad()
         torch.manual_seed(5)
         with saved_tensors_hooks(partial(remember, sizes), lambda tensor: tensor):
-            logged = stage_one(model, inputs, labels, torch.Generator().manual_seed(1))
+            logged = pretraining_loss(model, inputs, labels, torch.Generator().manual_seed(1))
         logged["loss"].backward()
         found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
         gradients.append(found | {"loss": logged["loss"].detach()})
@@ -272,30 +284,30 @@ def test_micro_batches_make_the_same_step(tmp_path):
         model = build(AVFF, dropout=False)
         model.detail.eval()
         model.detail.train = lambda mode=True, detail=model.detail: detail
-        settings = replace(RUN, steps=3, accumulate=accumulate)
-        history = fit(model, stage_two, Drawn(AVFF), settings, tmp_path / str(accumulate))
+        config = replace(RUN, steps=3, accumulate=accumulate)
+        history = fit(model, classification_loss, Drawn(AVFF), config, tmp_path / str(accumulate))
         found.append([record["loss"] for record in history])
     assert found[0] == pytest.approx(found[1], abs=1e-5)
 
 
 def test_every_row_has_one_owner():
-    settings = TrainSettings(batch_size=24, accumulate=3)
+    config = TrainConfig(batch_size=24, accumulate=3)
     for world_size in (1, 2, 4):
         rows = [
             row for rank in range(world_size)
-            for share in own_rows(settings, rank, world_size) for row in range(24)[share]
+            for share in micro_batches(config, rank, world_size) for row in range(24)[share]
         ]  # fmt: skip
         assert sorted(rows) == list(range(24))
     with pytest.raises(
         AVFFError, match="5 processes x 3 micro-batches cannot share; choose a multiple of 15"
     ):
-        own_rows(settings, 0, 5)
+        micro_batches(config, 0, 5)
 
 
 def test_the_average_equals_its_slow_twin(tmp_path):
     model, steps = build(AVFF), []
     fit(
-        model, stage_two, Drawn(AVFF), replace(RUN, ema=0.3), tmp_path,
+        model, classification_loss, Drawn(AVFF), replace(RUN, ema=0.3), tmp_path,
         lambda step, record: steps.append(weights(model)),
     )  # fmt: skip
     for name, tensor in model.named_parameters():
@@ -315,7 +327,7 @@ def test_the_model_that_validates_best_is_kept(tmp_path):
         return scores[len(after) // 2]  # steps 1, 3 and 5
 
     history = fit(
-        model, stage_two, Drawn(AVFF), replace(RUN, validate_every=2), tmp_path,
+        model, classification_loss, Drawn(AVFF), replace(RUN, validate_every=2), tmp_path,
         lambda step, record: after.append(weights(model)), validate=validate,
     )  # fmt: skip
     assert {record["step"]: record.get("validation") for record in history} == {
@@ -351,7 +363,7 @@ def test_a_parameters_place_in_its_encoder(name, place):
 def test_layers_learn_slower_towards_the_stem(family):
     model = family.tiny()
     depth = 2 if family is AVFF else 4
-    groups = parameter_groups(model, TrainSettings(lr=1.0, encoder_lr=0.5, layer_decay=0.5))
+    groups = parameter_groups(model, TrainConfig(lr=1.0, encoder_lr=0.5, layer_decay=0.5))
     rate = {id(p): group["lr"] for group in groups for p in group["params"]}
     decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
     found = {name: rate[id(p)] for name, p in model.named_parameters() if id(p) in rate}
@@ -378,7 +390,7 @@ def test_layers_learn_slower_towards_the_stem(family):
 )
 def test_settings_that_make_no_sense_are_refused(wrong):
     with pytest.raises(AVFFError, match=next(iter(wrong))):
-        TrainSettings(**wrong)
+        TrainConfig(**wrong)
 
 
 # --- more than one process ---
@@ -390,16 +402,16 @@ def runs_to_compare(out: Path) -> dict[str, list[dict[str, float]]]:
     """Both families in stage one and one in stage two, in this process or in those of a launcher."""
     histories = {}
     for family, objective, accumulate in (
-        (AVFF, stage_one, 1),
-        (AVFFMAE, stage_one, 1),
-        (AVFF, stage_two, 2),
+        (AVFF, pretraining_loss, 1),
+        (AVFFMAE, pretraining_loss, 1),
+        (AVFF, classification_loss, 2),
     ):
         name = f"{family.__name__}-{objective.__name__}"
-        settings = replace(RUN, accumulate=accumulate, ema=0.9, layer_decay=0.8)
+        config = replace(RUN, accumulate=accumulate, ema=0.9, layer_decay=0.8)
         model = build(family, dropout=False)
-        if ranks.rank() > 0:  # the weights of process 0 are those that count
+        if distributed.rank() > 0:  # the weights of process 0 are those that count
             torch.nn.init.normal_(next(model.parameters()))
-        histories[name] = fit(model, objective, Drawn(family), settings, out / name)
+        histories[name] = fit(model, objective, Drawn(family), config, out / name)
         size = sum(p.detach().abs().sum().item() for p in model.parameters())
         histories[name].append({"weights": size})
     return histories
@@ -430,4 +442,4 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     folder = Path(sys.argv[1])
     found = runs_to_compare(folder)
-    folder.with_name(f"two-{ranks.rank()}.json").write_text(json.dumps(found))
+    folder.with_name(f"two-{distributed.rank()}.json").write_text(json.dumps(found))

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from avff_lib.clip import Clip
+from avff_lib.faces.detect import detect_faces
+from avff_lib.media.clip import Clip
 from avff_lib.media.decode import read_clip
 from avff_lib.media.encode import write_clip
-from avff_lib.media.faces import detect_faces
 from avff_lib.synth.face import Motion, camera, face_ellipse, mouth_ellipse, render
 from avff_lib.synth.portrait import Identity, Scene
 from avff_lib.synth.retouch import blend_mouth, swap_face

@@ -6,9 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
-from avff_lib.clip import Clip
-from avff_lib.media import faces
-from avff_lib.media.faces import FaceTrack, crop_face, detect_faces, speaker_face, track_faces
+from avff_lib.faces.crop import crop_face
+from avff_lib.faces.detect import detect_faces
+from avff_lib.faces.track import FaceTrack, speaker_face, track_faces
+from avff_lib.media.clip import Clip
 from avff_lib.synth.face import Motion, render
 from avff_lib.synth.portrait import Identity, Scene
 
@@ -38,7 +39,9 @@ def centres(track):
 
 def test_a_moving_face_is_followed_between_detections(heads, monkeypatch):
     looks = []
-    monkeypatch.setattr(faces, "detect_faces", lambda image: looks.append(1) or detect_faces(image))
+    monkeypatch.setattr(
+        "avff_lib.faces.track.detect_faces", lambda image: looks.append(1) or detect_faces(image)
+    )
     frames, lefts = [], np.linspace(0, 170, 41).astype(int)
     for left in lefts:
         frames.append(canvas())
@@ -46,7 +49,7 @@ def test_a_moving_face_is_followed_between_detections(heads, monkeypatch):
     (track,) = track_faces(clip_of(frames))
     assert len(looks) == 9
     assert track.boxes.shape == (41, 4)
-    assert track.found.all()
+    assert track.detected.all()
     assert 0.5 < track.score <= 1
     still = detect_faces(frames[0])[0]
     offsets = centres(track)[:, 0] - (still[0] + still[2]) / 2 - lefts
@@ -101,7 +104,7 @@ def test_a_face_lost_on_the_way_is_said_so(heads):
         frames[k][20:164, 90:234] = heads[0]
     clip = clip_of(frames)
     (track,) = track_faces(clip)
-    np.testing.assert_array_equal(np.flatnonzero(~track.found), np.arange(11, 20))
+    np.testing.assert_array_equal(np.flatnonzero(~track.detected), np.arange(11, 20))
     cropped = crop_face(clip, track, 64)
     assert cropped.frames.shape == (31, 64, 64, 3)
     assert cropped.warnings == (

@@ -61,7 +61,7 @@ def test_histograms_hold_all_clips_of_a_class(data):
     ax = figures.plot_histograms(*data, 0.5, unsure=(0.4, 0.6))
     names = [text.get_text() for text in ax.get_legend().get_texts()]
     labels = data[0]
-    assert {f"{(labels == 0).sum()} genuine clips", "unsure, 0.40–0.60", "threshold 0.50"} <= set(names)
+    assert {f"{(labels == 0).sum()} real clips", "unsure, 0.40–0.60", "threshold 0.50"} <= set(names)
     heights = [patch.get_xy()[:, 1] for patch in ax.patches if len(patch.get_xy()) > 10]
     assert [height[1::2][:20].sum() for height in heights] == pytest.approx([1, 1])
 

@@ -1,6 +1,6 @@
-"""Broken files: each gets a verdict or one sentence, in bounded time and memory, and nothing is left behind.
+"""Broken files: each gets a prediction or one sentence, in bounded time and memory, and leaves nothing.
 
-The cases are judged by a process of their own, which this file is as well when it is run as a script: a
+The cases are scored by a process of their own, which this file is as well when it is run as a script: a
 decoder that hangs or crashes cannot take the tests along.
 """
 
@@ -22,10 +22,10 @@ import pytest
 from conftest import MINI
 
 from avff_lib import cli
-from avff_lib.clip import Clip
+from avff_lib.inference.predictor import predict
+from avff_lib.media.clip import Clip
 from avff_lib.media.encode import write_clip
 from avff_lib.models import AVFF, AVFFConfig
-from avff_lib.predict import predict_file
 from avff_lib.synth.face import Motion, render
 from avff_lib.synth.portrait import Identity, Scene
 
@@ -46,8 +46,8 @@ NAMES = (
     "-x.mp4",
     "x y'\".mp4",
 )
-LONGEST = 20.0  # seconds for one case; on a quiet core it is a fifth of one
-GROWTH = 60e6  # bytes that the process may grow by from the first quarter of the cases to the last
+MAX_SECONDS = 20.0  # for one case; on a quiet core it takes a fifth of a second
+MAX_GROWTH = 60e6  # bytes that the process may grow by from the first quarter of the cases to the last
 WARM_UP = CASES // 4
 
 
@@ -146,7 +146,7 @@ def model(tmp_path_factory) -> Path:
     return folder
 
 
-def test_broken_files_get_a_verdict_or_a_sentence(whole, model, tmp_path):
+def test_broken_files_get_a_prediction_or_a_sentence(whole, model, tmp_path):
     for index in range(CASES):
         name, data = broken(whole, index)
         (tmp_path / name).write_bytes(data)
@@ -154,9 +154,9 @@ def test_broken_files_get_a_verdict_or_a_sentence(whole, model, tmp_path):
     assert len(before) == CASES
     here = set(os.listdir())
     command = [sys.executable, __file__, str(model), str(tmp_path)]
-    answer = subprocess.run(command, capture_output=True, text=True, timeout=CASES * 2, check=False)
-    assert answer.returncode == 0, answer.stderr[-2000:]
-    cases = [json.loads(line) for line in answer.stdout.splitlines()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=CASES * 2, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    cases = [json.loads(line) for line in done.stdout.splitlines()]
     assert [case["name"] for case in cases] == sorted(before)
     for case in cases:
         if case["error"] is None:
@@ -165,11 +165,11 @@ def test_broken_files_get_a_verdict_or_a_sentence(whole, model, tmp_path):
             assert case["name"] in case["error"]
             assert "\n" not in case["error"]
             assert len(case["error"]) < 400 + len(str(tmp_path))
-        assert case["seconds"] < LONGEST, case
-    assert cases[-1]["memory"] - cases[WARM_UP]["memory"] < GROWTH
-    # Both outcomes are there, so the cases are neither all too broken nor all too whole.
-    verdicts = sum(case["error"] is None for case in cases)
-    assert CASES / 10 < verdicts < CASES * 9 / 10
+        assert case["seconds"] < MAX_SECONDS, case
+    assert cases[-1]["memory"] - cases[WARM_UP]["memory"] < MAX_GROWTH
+    # Both outcomes occur often, so the cases are neither all broken nor all intact.
+    scored = sum(case["error"] is None for case in cases)
+    assert CASES / 10 < scored < CASES * 9 / 10
     assert {path.name: path.stat().st_size for path in tmp_path.iterdir()} == before
     assert set(os.listdir()) == here
 
@@ -182,18 +182,18 @@ def test_the_command_ends_with_status_2_and_a_sentence_for_each(whole, model, tm
     (clips / "text.mp4").write_bytes(whole["text"])
     options = ["--checkpoint", str(model), "--report", str(tmp_path / "page.html")]
     assert cli.main(["predict", str(clips), *options]) == 2
-    said = capsys.readouterr()
-    assert "Traceback" not in said.err
-    assert 1 <= sum(line.startswith(str(clips)) for line in said.err.splitlines()) <= 9
+    printed = capsys.readouterr()
+    assert "Traceback" not in printed.err
+    assert 1 <= sum(line.startswith(str(clips)) for line in printed.err.splitlines()) <= 9
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clips", "page.html"]
 
 
 def main(model: str, folder: str) -> None:
-    """Judge every file of a folder and print a line of JSON for each."""
+    """Score every file of a folder and print a line of JSON for each."""
     detector = AVFF.from_pretrained(model)
     for path in sorted(Path(folder).iterdir(), key=lambda path: path.name):
         begin = time.monotonic()
-        report = predict_file(path, detector)
+        report = predict(path, detector)
         line = {
             "name": path.name,
             "prediction": report.prediction,

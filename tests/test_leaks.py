@@ -13,17 +13,17 @@ import pytest
 from test_audit import RATE, dataset
 from test_perturb import talking
 
-from avff_lib.clip import Clip
 from avff_lib.data.audit import audit
 from avff_lib.data.duplicates import Fingerprint, fingerprint, near_duplicates
 from avff_lib.data.manifest import Row
 from avff_lib.data.splits import identity_leaks, imbalances, shared_identities
+from avff_lib.media.clip import Clip
 from avff_lib.media.decode import probe, read_clip
 from avff_lib.media.encode import write_clip
 
 
 def rewrite(path: Path, codec: str) -> None:
-    """The same film in another video codec, the sound copied."""
+    """The same video in another codec, the audio copied."""
     clip, partial = read_clip(path, sample_rate=RATE), path.with_suffix(".partial")
     with av.open(path) as source, av.open(partial, "w", format="mp4") as target:
         sound = target.add_stream_from_template(source.streams.audio[0])
@@ -43,11 +43,11 @@ def rewrite(path: Path, codec: str) -> None:
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory) -> list[Row]:
-    """Clean: 18 people, a genuine clip and a voice clone of each."""
+    """Clean: 18 people, a real clip and a voice clone of each."""
     return dataset(tmp_path_factory.mktemp("clean"), silence_of_fakes=0.0)
 
 
-def test_another_codec_in_the_fakes_is_named(tmp_path):
+def test_another_codec_in_the_fakes_is_reported(tmp_path):
     rows = dataset(tmp_path, silence_of_fakes=0.0)
     assert probe(rows[0].path).writer == "isom, VideoHandler"
     for row in rows:
@@ -58,8 +58,8 @@ def test_another_codec_in_the_fakes_is_named(tmp_path):
     cell = report.cell("metadata", "RVFA")
     assert cell.verdict == "leaks"
     assert cell.auc > 0.95
-    assert cell.clue.startswith("codecs are .mp4 h264 aac: median 0 in the fakes, 1 in genuine clips")
-    assert any(finding.startswith("metadata tells RVFA") for finding in report.findings)
+    assert cell.clue.startswith("codecs are .mp4 h264 aac: median 0 in the fakes, 1 in real clips")
+    assert any(finding.startswith("metadata separates RVFA") for finding in report.findings)
 
 
 def test_a_person_who_is_a_target_elsewhere_leaks_though_no_source_does(rows):
@@ -86,10 +86,12 @@ def test_one_recording_twice_is_found_encoded_anew_or_not(rows, tmp_path):
     found = {frozenset(pair) for pair in report.near_duplicates}
     assert found == {frozenset((str(row.path), str(again.path))) for row in (original, copy)}
     assert sum("more than once" in finding for finding in report.findings) == 1
-    assert sum("2 pairs of clips in two splits are the same but for" in f for f in report.findings) == 1
+    assert (
+        sum("2 pairs of clips in two splits differ in their encoding only" in f for f in report.findings) == 1
+    )
 
 
-def test_a_forgery_may_be_like_its_original_but_not_in_another_split(tmp_path):
+def test_a_fake_may_be_like_its_original_but_not_in_another_split(tmp_path):
     write_clip(talking(72, 64), tmp_path / "a.mp4")
     write_clip(talking(72, 64), tmp_path / "b.mp4", crf=35)
     prints = [fingerprint(read_clip(tmp_path / f"{name}.mp4")) for name in "ab"]
@@ -113,20 +115,18 @@ def test_blocks_of_comparisons_miss_none(monkeypatch):
     assert near_duplicates(rows, prints) == tuple((n, n + 5) for n in range(5))
 
 
-def test_what_is_neither_seen_nor_heard_is_like_nothing():
+def test_blank_clips_are_duplicates_of_nothing():
     black = np.zeros((3, 8, 8, 3), np.uint8)
     blank = fingerprint(Clip(black, np.arange(3) / 25, np.zeros(100, np.float32), RATE, 0.0, 0.12))
-    assert not blank.picture.any()
-    assert not blank.sound.any()
+    assert not blank.video.any()
+    assert not blank.audio.any()
 
 
-def test_lopsided_splits_are_named():
-    def rows_of(split, genuine, fake):
-        return [
-            Row(Path("x"), label, "RVRA", "real", "p", split=split) for label in [0] * genuine + [1] * fake
-        ]
+def test_imbalanced_splits_are_reported():
+    def rows_of(split, real, fake):
+        return [Row(Path("x"), label, "RVRA", "real", "p", split=split) for label in [0] * real + [1] * fake]
 
     rows = [*rows_of("train", 10, 40), *rows_of("val", 2, 9), *rows_of("test", 0, 3)]
     val, test = imbalances(rows)
-    assert val.startswith("val has 9 fake and 2 genuine clips")
+    assert val.startswith("val has 9 fake and 2 real clips")
     assert test.startswith("all 3 test clips are fake")

@@ -9,8 +9,9 @@ import av
 import numpy as np
 import pytest
 
-from avff_lib.clip import Clip, MediaError
+from avff_lib.errors import MediaError
 from avff_lib.media import decode, streams
+from avff_lib.media.clip import Clip
 from avff_lib.media.decode import iter_clips, probe, read_clip
 from avff_lib.media.encode import write_clip
 
@@ -174,10 +175,12 @@ def test_windows_cover_the_file_and_agree_with_the_whole(plain):
         np.testing.assert_array_equal(clip.waveform, same.waveform)
     assert [c.start for c in iter_clips(plain, 1.0, 1.0)] == [0, 1, 2]  # nothing left over: none added
     assert len(list(iter_clips(plain, 3.0, 1.0))) == 1
-    (short,) = iter_clips(plain, 5.0, 1.0, shortest=1.0)
+    (short,) = iter_clips(plain, 5.0, 1.0, min_duration=1.0)
     np.testing.assert_array_equal(short.frames, whole.frames)
     assert short.duration == pytest.approx(3.0)
-    (short,) = iter_clips(plain, 5.0, 1.0, shortest=3.03)  # less than a frame is missing: filled with silence
+    (short,) = iter_clips(
+        plain, 5.0, 1.0, min_duration=3.03
+    )  # less than a frame is missing: filled with silence
     assert len(short.window(0.0, 3.03).waveform) == round(3.03 * 16_000)
 
 
@@ -201,7 +204,7 @@ def test_many_frames_a_second_are_shrunk_rather_than_refused(folder, monkeypatch
     clip = Clip(frames, np.arange(1080) / 120, np.zeros(144_000, np.float32), 16_000, 0.0, 9.0)
     write_clip(clip, folder / "slow_motion.mp4")
     monkeypatch.setattr(decode, "MAX_CLIP_BYTES", 600 * 48 * 64 * 3)  # as for 7 s of 1280 x 720
-    chunks = list(iter_clips(folder / "slow_motion.mp4", 4.0, 3.5, shortest=1.0))
+    chunks = list(iter_clips(folder / "slow_motion.mp4", 4.0, 3.5, min_duration=1.0))
     assert [round(chunk.start, 1) for chunk in chunks] == [0.0, 3.5, 5.0]
     assert {chunk.frames.shape[1:3] for chunk in chunks} == {(28, 37)}  # 48 x 64 less a square root of 1/3
     monkeypatch.undo()
@@ -267,7 +270,7 @@ def test_what_cannot_be_answered_says_why_in_a_sentence(folder, plain):
     with pytest.raises(MediaError, match="too short"):
         next(iter_clips(plain, 4, 1))
     with pytest.raises(MediaError, match=r"3.00 s and 3.50 s are needed"):
-        next(iter_clips(plain, 9, 1, shortest=3.5))
+        next(iter_clips(plain, 9, 1, min_duration=3.5))
 
 
 def test_silence_and_a_flat_picture_are_mentioned(tmp_path):

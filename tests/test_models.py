@@ -12,12 +12,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
-from avff_lib.clip import AVFFError, Features, ModelInputs
+from avff_lib.errors import AVFFError
 from avff_lib.models import AVFF, AVFFConfig, Detector
-from avff_lib.models.base import CONFIG_NAME, WEIGHTS_NAME, count_parameters
+from avff_lib.models.base import count_parameters
+from avff_lib.models.checkpoint import CONFIG_NAME, WEIGHTS_NAME
 from avff_lib.nn.cross_modal import CrossModalFusion, agreement
+from avff_lib.nn.features import Features
 from avff_lib.nn.positions import time_positions
-from avff_lib.objectives import stage_one, stage_two
+from avff_lib.preprocess.spec import ModelInputs
+from avff_lib.training.objectives import classification_loss, pretraining_loss
 
 
 def random_features(batch: int = 2, dim: int = 32) -> Features:
@@ -29,14 +32,14 @@ def random_features(batch: int = 2, dim: int = 32) -> Features:
 
 
 def test_shapes_from_window_to_logit(mini, inputs):
-    features = mini.features(inputs)
+    features = mini.forward_features(inputs)
     assert features.audio.shape == (4, 49, 32)  # 20 ms a step, the last one cut by the receptive field
     assert features.visual.shape == (4, 16, 32)
     fused = mini.fuse(features)
     assert fused.shape == (4, 16, 32 + 32 + 64)  # together, agreement, detail of both streams
-    assert mini.head(fused).shape == (4,)
+    assert mini.forward_head(fused).shape == (4,)
     mini.eval()
-    torch.testing.assert_close(mini(inputs), mini.head(mini.fuse(mini.features(inputs))))
+    torch.testing.assert_close(mini(inputs), mini.forward_head(mini.fuse(mini.forward_features(inputs))))
 
 
 def test_a_sample_does_not_depend_on_its_batch_mates(mini, inputs):
@@ -91,7 +94,8 @@ def test_agreement_is_high_for_streams_that_change_alike_and_only_then():
 
 
 @pytest.mark.parametrize(
-    ("objective", "untouched"), [(stage_one, ("classifier.", "detail.")), (stage_two, ("decoder.",))]
+    ("objective", "untouched"),
+    [(pretraining_loss, ("classifier.", "detail.")), (classification_loss, ("decoder.",))],
 )
 def test_every_weight_of_a_stage_gets_a_gradient(mini, inputs, objective, untouched):
     labels = torch.tensor([0, 1, 0, 1])
@@ -108,7 +112,7 @@ def test_every_weight_of_a_stage_gets_a_gradient(mini, inputs, objective, untouc
 def test_stage_one_stops_when_features_collapse(mini, inputs):
     torch.nn.init.zeros_(mini.visual_encoder.project.weight)
     with pytest.raises(AVFFError, match="collapsed"):
-        stage_one(mini, inputs, torch.zeros(4), torch.Generator())
+        pretraining_loss(mini, inputs, torch.zeros(4), torch.Generator())
 
 
 def test_save_and_load_give_the_same_model(mini, inputs, tmp_path):
@@ -221,7 +225,7 @@ def test_base_loads_local_folders_in_the_hubs_formats(tmp_path):
 def test_base_without_a_hub_says_so_within_seconds(offline, tmp_path):
     """A hub that cannot be reached costs one short attempt, not half a minute."""
     code = (
-        "import time; from avff_lib.models import AVFF; from avff_lib.clip import AVFFError\n"
+        "import time; from avff_lib.models import AVFF; from avff_lib.errors import AVFFError\n"
         "start = time.monotonic()\n"
         "try: AVFF.base()\n"
         "except AVFFError as error: print(f'{time.monotonic() - start:.1f}|{error}')"

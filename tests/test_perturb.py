@@ -1,4 +1,4 @@
-"""Each perturbation spoils one stream, by what it says, and moves nothing in time."""
+"""Each perturbation degrades one stream, by what it says, and moves nothing in time."""
 
 import io
 import math
@@ -11,14 +11,15 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 from scipy.signal import correlate, correlation_lags
 
-from avff_lib.clip import AVFFError, Clip
-from avff_lib.evaluation import perturb_picture, perturb_sound
-from avff_lib.evaluation.perturb import PERTURBATIONS
+from avff_lib.errors import AVFFError
+from avff_lib.evaluation import perturb_audio, perturb_video
+from avff_lib.evaluation.perturbations import PERTURBATIONS
+from avff_lib.media.clip import Clip
 
 RATE = 16_000
 BY_STREAM = {
     stream: [name for name, entry in PERTURBATIONS.items() if entry.stream == stream]
-    for stream in ("picture", "sound")
+    for stream in ("video", "audio")
 }
 
 
@@ -51,11 +52,11 @@ def log_spectrum(waveform: np.ndarray) -> np.ndarray:
 
 
 def damage(name: str, level: int) -> float:
-    """Mean squared error of the picture, or distance of log spectra in dB."""
-    spoilt = perturbed(name, level)
-    if PERTURBATIONS[name].stream == "picture":
-        return float(np.mean((spoilt.frames.astype(float) - CLIP.frames) ** 2))
-    return float(np.sqrt(np.mean((log_spectrum(spoilt.waveform) - log_spectrum(CLIP.waveform)) ** 2)))
+    """Mean squared error of the frames, or distance of log spectra in dB."""
+    changed = perturbed(name, level)
+    if PERTURBATIONS[name].stream == "video":
+        return float(np.mean((changed.frames.astype(float) - CLIP.frames) ** 2))
+    return float(np.sqrt(np.mean((log_spectrum(changed.waveform) - log_spectrum(CLIP.waveform)) ** 2)))
 
 
 def lag(one: np.ndarray, other: np.ndarray) -> int:
@@ -74,18 +75,18 @@ def envelope(waveform: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("name", PERTURBATIONS)
 def test_one_stream_changes_and_nothing_moves(name):
     before = CLIP.frames.copy(), CLIP.waveform.copy()
-    spoilt = perturbed(name, 3)
-    assert (spoilt.start, spoilt.duration, spoilt.sample_rate) == (CLIP.start, CLIP.duration, RATE)
-    assert spoilt.times is CLIP.times
-    assert (spoilt.frames.shape, spoilt.frames.dtype) == (CLIP.frames.shape, np.uint8)
-    assert (spoilt.waveform.shape, spoilt.waveform.dtype) == (CLIP.waveform.shape, np.float32)
-    assert np.abs(spoilt.waveform).max() <= 1
-    if PERTURBATIONS[name].stream == "picture":
-        assert spoilt.waveform is CLIP.waveform
-        assert (spoilt.frames != CLIP.frames).any()
+    changed = perturbed(name, 3)
+    assert (changed.start, changed.duration, changed.sample_rate) == (CLIP.start, CLIP.duration, RATE)
+    assert changed.times is CLIP.times
+    assert (changed.frames.shape, changed.frames.dtype) == (CLIP.frames.shape, np.uint8)
+    assert (changed.waveform.shape, changed.waveform.dtype) == (CLIP.waveform.shape, np.float32)
+    assert np.abs(changed.waveform).max() <= 1
+    if PERTURBATIONS[name].stream == "video":
+        assert changed.waveform is CLIP.waveform
+        assert (changed.frames != CLIP.frames).any()
     else:
-        assert spoilt.frames is CLIP.frames
-        assert (spoilt.waveform != CLIP.waveform).any()
+        assert changed.frames is CLIP.frames
+        assert (changed.waveform != CLIP.waveform).any()
     assert np.array_equal(before[0], CLIP.frames)  # what came in is as it was
     assert np.array_equal(before[1], CLIP.waveform)
 
@@ -112,21 +113,21 @@ def test_the_seed_decides(name):
     assert same == (name not in ("block_wise", "gaussian_noise", "noise"))
 
 
-@pytest.mark.parametrize("name", BY_STREAM["picture"])
+@pytest.mark.parametrize("name", BY_STREAM["video"])
 def test_every_frame_stays_in_its_place(name):
-    """Each spoilt frame is more like its own original than like the neighbours of that."""
-    spoilt = perturbed(name, 2).frames.astype(float)
+    """Each changed frame is more like its own original than like the neighbours of that."""
+    changed = perturbed(name, 2).frames.astype(float)
     originals = CLIP.frames.astype(float)
     flat = [
         (frames - frames.mean(axis=(1, 2, 3), keepdims=True)).reshape(len(frames), -1)
-        for frames in (spoilt, originals)
+        for frames in (changed, originals)
     ]
     alike = (flat[0] @ flat[1].T) / np.outer(*(np.linalg.norm(frames, axis=1) for frames in flat))
     assert (alike.argmax(axis=1) == np.arange(len(originals))).all()
 
 
 @pytest.mark.parametrize("level", range(1, 6))
-def test_sound_stays_in_its_place(level):
+def test_audio_stays_in_its_place(level):
     for name in ("noise", "mp3", "reverberation"):
         assert lag(CLIP.waveform, perturbed(name, level).waveform) == 0, name
 
@@ -155,7 +156,7 @@ def test_pitch_raises_every_partial_by_the_interval(semitones):
     tone = Clip(
         CLIP.frames, CLIP.times, (0.5 * np.sin(2 * np.pi * 400 * time)).astype(np.float32), RATE, 0.0, 1.0
     )
-    raised = perturb_sound.pitch(tone, semitones, np.random.default_rng(0)).waveform
+    raised = perturb_audio.pitch(tone, semitones, np.random.default_rng(0)).waveform
     spectrum = np.abs(np.fft.rfft(raised * np.hanning(RATE), 8 * RATE))
     assert spectrum.argmax() / 8 == pytest.approx(400 * 2 ** (semitones / 12), abs=1)
     assert np.sqrt(np.mean(raised[2000:-2000] ** 2)) == pytest.approx(0.5 / math.sqrt(2), rel=0.02)
@@ -169,33 +170,33 @@ def test_reverberation_equals_its_slow_twin():
     feedback, damping = 1 - 0.7 * (0.02 / 0.7) ** 0.6, 0.35
 
     def line(signal, delay, feedback, damping):
-        heard, buffer, store = [], [0.0] * round(delay * RATE / 44_100), 0.0
+        output, buffer, store = [], [0.0] * round(delay * RATE / 44_100), 0.0
         for sample in signal:
             out = buffer.pop(0)
             store = out + (store - out) * damping
             buffer.append(sample + feedback * store)
-            heard.append(out)
-        return np.array(heard)
+            output.append(out)
+        return np.array(output)
 
     wet = sum(
         line(dry, delay, feedback, damping) for delay in (1116, 1188, 1277, 1356, 1422, 1491, 1557, 1617)
     )
     for delay in (556, 441, 341, 225):  # the order of what is linear does not matter
         wet = line(wet, delay, 0.5, 0.0) - wet
-    spoilt = perturb_sound.reverberation(clip, 60, rng).waveform
+    changed = perturb_audio.reverberation(clip, 60, rng).waveform
     assert np.abs(dry + 0.015 * wet).max() > 1  # what is louder than full scale is cut off
-    assert spoilt == pytest.approx(np.clip(dry + 0.015 * wet, -1, 1), abs=1e-6)
+    assert changed == pytest.approx(np.clip(dry + 0.015 * wet, -1, 1), abs=1e-6)
 
 
 @pytest.mark.parametrize("quality", PERTURBATIONS["jpeg"].values)
 def test_jpeg_is_jpeg(quality):
     """Pixel by pixel what another program makes of the same quality, and with its borders every 8 pixels."""
     clip = talking(height=96, width=128, seconds=0.2)
-    spoilt = perturb_picture.jpeg(clip, quality, np.random.default_rng(0)).frames
+    changed = perturb_video.jpeg(clip, quality, np.random.default_rng(0)).frames
     file = io.BytesIO()
     Image.fromarray(clip.frames[0]).save(file, "JPEG", quality=quality)
-    assert np.abs(spoilt[0].astype(int) - np.asarray(Image.open(file))).max() <= 2
-    steps = np.abs(np.diff(spoilt.astype(float).mean(axis=-1), axis=2)).mean(
+    assert np.abs(changed[0].astype(int) - np.asarray(Image.open(file))).max() <= 2
+    steps = np.abs(np.diff(changed.astype(float).mean(axis=-1), axis=2)).mean(
         axis=(0, 1)
     )  # from column to column
     border = np.arange(1, len(steps) + 1) % 8 == 0
@@ -205,29 +206,29 @@ def test_jpeg_is_jpeg(quality):
     )
 
 
-def test_each_picture_value_means_what_it_says():
+def test_each_value_of_a_video_perturbation_means_what_it_says():
     rng = np.random.default_rng(0)
-    grey = perturb_picture.saturation(CLIP, 0.0, rng).frames.astype(int)
+    grey = perturb_video.saturation(CLIP, 0.0, rng).frames.astype(int)
     assert np.ptp(grey, axis=-1).max() <= 1
     luma = CLIP.frames @ np.array([0.299, 0.587, 0.114])
     assert np.abs(grey[..., 0] - luma).max() <= 1
-    assert np.abs(perturb_picture.contrast(CLIP, 0.35, rng).frames - 0.35 * CLIP.frames).max() <= 0.51
+    assert np.abs(perturb_video.contrast(CLIP, 0.35, rng).frames - 0.35 * CLIP.frames).max() <= 0.51
 
     flat = Clip(np.zeros((2, 256, 256, 3), np.uint8), np.arange(2) / 25, CLIP.waveform, RATE, 0.0, 0.08)
-    covered = perturb_picture.block_wise(flat, 48, rng).frames
+    covered = perturb_video.block_wise(flat, 48, rng).frames
     assert set(np.unique(covered)) == {0, 128}
     share = 48 * 64 / 256**2  # less what falls on each other
     assert (covered == 128).mean() == pytest.approx(share * (1 - share / 2), rel=0.15)
 
     middle = Clip(flat.frames + 128, flat.times, CLIP.waveform, RATE, 0.0, 0.08)
-    noisy = perturb_picture.gaussian_noise(middle, 0.002, rng).frames.astype(float).std(axis=(0, 1, 2)) / 255
+    noisy = perturb_video.gaussian_noise(middle, 0.002, rng).frames.astype(float).std(axis=(0, 1, 2)) / 255
     expected = np.sqrt(
         0.002 * np.array([1.164**2 + 1.596**2, 1.164**2 + 0.392**2 + 0.813**2, 1.164**2 + 2.017**2])
     )
     assert noisy == pytest.approx(expected, rel=0.02)
 
 
-def test_a_film_of_any_rate_and_size_survives_h264():
+def test_a_video_of_any_rate_and_size_survives_h264():
     for count, seconds, height, width in ((1, 0.04, 2, 3), (7, 0.5, 33, 47), (30, 1.001, 48, 63)):
         times = np.arange(count) * seconds / count
         clip = Clip(CLIP.frames[:count, :height, :width], times, CLIP.waveform, RATE, 0.0, seconds)

@@ -1,4 +1,4 @@
-"""Whole files: several faces, parts without a face or a sound, cuts, and where a file is forged."""
+"""Whole files: several faces, parts without a face or sound, cuts, and where a file is fake."""
 
 from __future__ import annotations
 
@@ -14,41 +14,51 @@ import numpy as np
 import pytest
 import torch
 
-from avff_lib import predict, synth
-from avff_lib.clip import Clip
-from avff_lib.media.cast import Cast, find_cuts
+from avff_lib import synth
+from avff_lib.faces.detect import detect_faces
+from avff_lib.faces.tracker import FaceTracker
+from avff_lib.inference import predictor
+from avff_lib.inference.prediction import FacePrediction, FaceScore, FilePrediction, WindowPrediction
+from avff_lib.inference.timeline import (
+    aggregate_faces,
+    find_fake_segments,
+    find_gaps,
+    runs,
+    select_face,
+    window_cells,
+)
+from avff_lib.media.clip import Clip
 from avff_lib.media.encode import write_clip
-from avff_lib.media.faces import detect_faces
-from avff_lib.models import AVFF, AVFFMAE
+from avff_lib.media.shots import detect_cuts
+from avff_lib.models import AVFF, AVFFMAE, Detector
+from avff_lib.models.calibration import Calibration
 from avff_lib.synth.recording import DURATION
-from avff_lib.timeline import cells, decisive, faces_of, forged_segments, gaps_in, runs
-from avff_lib.verdict import Calibration, Face, FaceScore, Report, Window
 
 AS_IT_IS = Calibration()
-FORGED = (1.0, 2.2)  # seconds; the part of the partly forged clip
+FAKE_PART = (1.0, 2.2)  # seconds; of the clip that is fake in part
 
 
 @pytest.fixture(scope="module")
 def clips() -> dict[str, Clip]:
-    """A recording, the same forged in whole and in part, and one of somebody else."""
+    """A real recording, the same faked in whole and in part, and one of somebody else."""
     plans = synth.plan_corpus(clips=300, identities=30, seed=7)
     fake = next(p for p in plans if p.method == "other_lips_revoiced" and p.segment == (0.0, DURATION))
-    real = synth.genuine_twin(fake)
-    other = synth.genuine_twin(next(p for p in plans if p.source != fake.source))
-    versions = {"real": real, "fake": fake, "part": replace(fake, segment=FORGED), "other": other}
+    real = synth.real_twin(fake)
+    other = synth.real_twin(next(p for p in plans if p.source != fake.source))
+    versions = {"real": real, "fake": fake, "part": replace(fake, segment=FAKE_PART), "other": other}
     return {name: synth.make_clip(plan) for name, plan in versions.items()}
 
 
 @pytest.fixture(scope="module")
-def judge(tmp_path_factory):
-    """A clip -> what the shipped detector says of it as a file."""
-    model, folder = predict.load_detector(), tmp_path_factory.mktemp("judged")
+def predict(tmp_path_factory):
+    """A clip -> the shipped detector's prediction for it as a file."""
+    model, folder = Detector.from_pretrained("avff-tiny"), tmp_path_factory.mktemp("scored")
 
-    def judge(clip: Clip) -> Report:
+    def predict(clip: Clip) -> FilePrediction:
         write_clip(clip, folder / "clip.mp4")
-        return predict.predict_file(folder / "clip.mp4", model)
+        return model.predict(folder / "clip.mp4")
 
-    return judge
+    return predict
 
 
 def beside(left: np.ndarray, right: Clip) -> Clip:
@@ -74,19 +84,19 @@ def still(clip: Clip) -> np.ndarray:
     return np.clip(clip.frames[:1].astype(int) + grain, 0, 255).astype(np.uint8)
 
 
-def window(start: float, *scores: float | None, speaks: bool = True) -> Window:
+def window(start: float, *scores: float | None, speaks: bool = True) -> WindowPrediction:
     faces = [FaceScore(n, s, s, 0.0, speaks, (0, 0, 1, 1)) for n, s in enumerate(scores, 1) if s is not None]
     best = max((face.score for face in faces if face.speaks), default=None)
-    return Window(start, start + 1, best, None if faces else "face", tuple(faces))
+    return WindowPrediction(start, start + 1, best, None if faces else "face", tuple(faces))
 
 
-# -- what is made of the scores --
+# -- aggregating scores --
 
 
 def test_cells_share_out_the_time_of_windows_that_overlap():
     windows = [window(start, 0.5) for start in (0.0, 0.5, 1.0, 1.2)]
-    np.testing.assert_allclose(cells(windows), [(0, 0.75), (0.75, 1.25), (1.25, 1.6), (1.6, 2.2)])
-    assert cells(windows[:1]) == [(0.0, 1.0)]
+    np.testing.assert_allclose(window_cells(windows), [(0, 0.75), (0.75, 1.25), (1.25, 1.6), (1.6, 2.2)])
+    assert window_cells(windows[:1]) == [(0.0, 1.0)]
 
 
 def test_runs_are_stretches_of_true_values():
@@ -96,43 +106,46 @@ def test_runs_are_stretches_of_true_values():
 
 def test_gaps_shorter_than_half_a_second_are_not_stated():
     there = [True] * 4 + [False] * 9 + [True] * 2 + [False] * 10
-    (gap,) = gaps_in(there, 0.05, 2.0, "sound")
-    assert (gap.start, gap.end, gap.missing) == (2.75, 3.25, "sound")
+    (gap,) = find_gaps(there, 0.05, 2.0, "sound")
+    assert (gap.start, gap.end, gap.obstacle) == (2.75, 3.25, "sound")
 
 
-def test_a_forged_segment_is_a_run_of_windows_of_one_face():
+def test_a_fake_segment_is_a_run_of_windows_of_one_face():
     scores = [(0.1, 0.9), (0.8, 0.9), (0.9, None), (0.1, 0.1), (0.9, 0.1), (0.1, 0.1)]
     windows = [window(0.5 * k, *pair) for k, pair in enumerate(scores)]
-    first, second = forged_segments(windows, 0.5, AS_IT_IS)
+    first, second = find_fake_segments(windows, 0.5, AS_IT_IS)
     assert (first.face, first.start, first.end) == (2, 0.0, 1.25)
     assert (second.face, second.start, second.end) == (1, 0.75, 1.75)  # and not the single window at 2.0
     assert second.score == pytest.approx(0.85)
     alone = [window(0.0, 0.7)]  # has no neighbours
-    assert forged_segments(alone, 0.5, AS_IT_IS)[0].end == 1.0
+    assert find_fake_segments(alone, 0.5, AS_IT_IS)[0].end == 1.0
     listening = [window(0.5 * k, 0.9, speaks=False) for k in range(4)]
-    assert forged_segments(listening, 0.5, AS_IT_IS) == ()
+    assert find_fake_segments(listening, 0.5, AS_IT_IS) == ()
 
 
 def test_the_most_suspicious_face_that_speaks_decides():
     def face(number, windows, score):
-        return Face(number, 0.0, 1.0, windows, score)
+        return FacePrediction(number, 0.0, 1.0, windows, score)
 
-    assert decisive([face(1, 9, 0.2), face(2, 9, 0.6), face(3, 0, None)]).number == 2
+    assert select_face([face(1, 9, 0.2), face(2, 9, 0.6), face(3, 0, None)]).number == 2
     # Two windows are too few to outweigh nine, but if nobody has more they count.
-    assert decisive([face(1, 9, 0.2), face(2, 2, 0.6)]).number == 1
-    assert decisive([face(1, 1, 0.2), face(2, 2, 0.6)]).number == 2
+    assert select_face([face(1, 9, 0.2), face(2, 2, 0.6)]).number == 1
+    assert select_face([face(1, 1, 0.2), face(2, 2, 0.6)]).number == 2
     windows = [window(0.0, 0.2, 0.9, speaks=False), window(0.5, 0.4)]
-    assert faces_of(windows, AS_IT_IS) == (Face(1, 0.0, 1.5, 1, 0.4), Face(2, 0.0, 1.0, 0, None))
+    assert aggregate_faces(windows, AS_IT_IS) == (
+        FacePrediction(1, 0.0, 1.5, 1, 0.4),
+        FacePrediction(2, 0.0, 1.0, 0, None),
+    )
 
 
 def test_what_rests_on_several_windows_is_calibrated_after_their_mean():
     calibration = Calibration(temperature=2.0, bias=-0.5)
     windows = [
-        Window(k / 2, k / 2 + 1, None, None, (FaceScore(1, score, raw, 0.0, True, (0, 0, 1, 1)),))
+        WindowPrediction(k / 2, k / 2 + 1, None, None, (FaceScore(1, score, raw, 0.0, True, (0, 0, 1, 1)),))
         for k, raw in enumerate((0.9, 0.99, 0.2))
         for score in (float(calibration.apply(raw)),)
     ]
-    (face,), (part,) = faces_of(windows, calibration), forged_segments(windows, 0.6, calibration)
+    (face,), (part,) = aggregate_faces(windows, calibration), find_fake_segments(windows, 0.6, calibration)
     assert face.score == pytest.approx(float(calibration.apply((0.9 + 0.99 + 0.2) / 3)))
     assert part.score == pytest.approx(float(calibration.apply((0.9 + 0.99) / 2)))
 
@@ -141,135 +154,136 @@ def test_what_rests_on_several_windows_is_calibrated_after_their_mean():
 
 
 def test_a_cut_is_found_and_a_speaking_face_is_none(clips):
-    assert find_cuts(clips["real"]) == []
-    assert find_cuts(beside(clips["other"].frames, clips["real"])) == []
-    assert find_cuts(after(clips["real"], clips["other"])) == [80]
+    assert detect_cuts(clips["real"]) == []
+    assert detect_cuts(beside(clips["other"].frames, clips["real"])) == []
+    assert detect_cuts(after(clips["real"], clips["other"])) == [80]
     between = {
         name: replace(clip, frames=np.pad(clip.frames, ((0, 0), (0, 0), (150, 150), (0, 0))))
         for name, clip in clips.items()
     }
-    assert find_cuts(between["real"]) == []
-    assert find_cuts(after(between["real"], between["other"])) == [80]  # bars at the sides hide no cut
+    assert detect_cuts(between["real"]) == []
+    assert detect_cuts(after(between["real"], between["other"])) == [80]  # bars at the sides hide no cut
 
 
 def test_a_face_keeps_its_number_from_chunk_to_chunk_and_not_over_a_cut(clips):
     film = after(beside(clips["other"].frames, clips["real"]), beside(clips["real"].frames, clips["other"]))
-    cast, left = Cast(), []
+    tracker, left = FaceTracker(), []
     for start in (0.0, 0.7, 2.4):
         chunk = film.window(start, 4.0)
-        tracks = cast.follow(chunk, find_cuts(chunk))
+        tracks = tracker.update(chunk, detect_cuts(chunk))
         left.append([n for n, track in tracks.items() if track.boxes[0, 0] < 120])
-        assert all(len(track.found) == len(chunk.frames) for track in tracks.values())
+        assert all(len(track.detected) == len(chunk.frames) for track in tracks.values())
     numbers = {number for found in left for number in found}
     assert len(numbers) == 2  # one before the cut at 3.2 s and one after, whatever chunk they are in
     assert sorted(left[2]) == sorted(numbers)  # the last chunk holds both shots
 
 
-def test_a_listener_is_scored_and_does_not_decide(clips, judge):
-    report = judge(beside(still(clips["other"]), clips["real"]))
-    alone = judge(clips["real"])
-    assert len(report.faces) == 2
-    for scored in (found for w in report.windows for found in w.faces):
+def test_a_listener_is_scored_and_does_not_decide(clips, predict):
+    prediction = predict(beside(still(clips["other"]), clips["real"]))
+    alone = predict(clips["real"])
+    assert len(prediction.faces) == 2
+    for scored in (found for w in prediction.windows for found in w.faces):
         left, _, right, _ = scored.box
         assert scored.speaks == (left > 0.5)
         assert 0 <= left < right <= 1
-    listener, speaker = sorted(report.faces, key=lambda face: face.windows)
+    listener, speaker = sorted(prediction.faces, key=lambda face: face.windows)
     assert (listener.windows, listener.score) == (0, None)
-    assert report.face == speaker.number
-    assert report.prediction == pytest.approx(alone.prediction, abs=0.15)
-    assert report.label == alone.label == "real"
+    assert prediction.face == speaker.number
+    assert prediction.prediction == pytest.approx(alone.prediction, abs=0.15)
+    assert prediction.label == alone.label == "real"
 
 
-def test_a_forged_speaker_is_found_beside_a_listener(clips, judge):
-    report = judge(beside(still(clips["other"]), clips["fake"]))
-    assert report.label == "fake"
-    assert all(part.face == report.face for part in report.segments)
-    assert {found.face for w in report.windows for found in w.faces if found.speaks} == {report.face}
+def test_a_fake_speaker_is_found_beside_a_listener(clips, predict):
+    prediction = predict(beside(still(clips["other"]), clips["fake"]))
+    assert prediction.label == "fake"
+    assert all(part.face == prediction.face for part in prediction.segments)
+    assert {found.face for w in prediction.windows for found in w.faces if found.speaks} == {prediction.face}
 
 
 # -- parts of a file --
 
 
-def test_a_partly_forged_clip_says_where(clips, judge):
-    report = judge(clips["part"])
-    (part,) = report.segments
-    # A window lasts one second, and a quarter of it forged is enough to call it so.
-    assert abs(part.start - FORGED[0]) < 0.6
-    assert abs(part.end - FORGED[1]) < 0.6
-    assert judge(clips["real"]).segments == ()
-    whole = judge(clips["fake"]).segments
+def test_a_clip_that_is_fake_in_part_is_marked_there(clips, predict):
+    prediction = predict(clips["part"])
+    (part,) = prediction.segments
+    # A window lasts one second, and a quarter of it is enough to make it fake.
+    assert abs(part.start - FAKE_PART[0]) < 0.6
+    assert abs(part.end - FAKE_PART[1]) < 0.6
+    assert predict(clips["real"]).segments == ()
+    whole = predict(clips["fake"]).segments
     assert (whole[0].start, whole[-1].end) == (0.0, pytest.approx(DURATION))
 
 
-def test_parts_without_face_or_sound_are_stated(clips, judge):
+def test_parts_without_face_or_sound_are_stated(clips, predict):
     real = clips["real"]
     empty = replace(real, frames=np.full_like(real.frames, 90))
     mute = replace(real, waveform=np.zeros_like(real.waveform))
-    report = judge(after(real, empty, mute, real))
-    no_face, no_sound = report.gaps
-    assert (no_face.missing, no_sound.missing) == ("face", "sound")
+    prediction = predict(after(real, empty, mute, real))
+    no_face, no_sound = prediction.gaps
+    assert (no_face.obstacle, no_sound.obstacle) == ("face", "sound")
     for gap, start in ((no_face, 3.2), (no_sound, 6.4)):
         assert abs(gap.start - start) < 0.3
         assert abs(gap.end - start - 3.2) < 0.3
-    assert {w.missing for w in report.windows} == {None, "face", "sound", "cut"}
-    for w in report.windows:
-        assert (w.score is None) == (w.missing is not None) == (w.faces == ())
-        assert w.missing != "cut" or any(w.start < cut < w.end for cut in (3.2, 6.4))
-    assert report.judged == np.mean([w.missing is None for w in report.windows])
-    assert len(report.faces) == 2  # who comes back after a cut is not recognised
+    assert {w.obstacle for w in prediction.windows} == {None, "face", "sound", "cut"}
+    for w in prediction.windows:
+        assert (w.score is None) == (w.obstacle is not None) == (w.faces == ())
+        assert w.obstacle != "cut" or any(w.start < cut < w.end for cut in (3.2, 6.4))
+    assert prediction.coverage == np.mean([w.obstacle is None for w in prediction.windows])
+    assert len(prediction.faces) == 2  # who comes back after a cut is not recognised
 
 
-def test_a_sound_of_another_world_is_named_as_such(clips, judge):
+def test_a_sound_unlike_speech_is_out_of_distribution(clips, predict):
     real = clips["real"]
-    report = judge(real)
-    assert report.strangeness.keys() == {"sound", "picture"}
-    assert max(report.strangeness.values()) < 1
+    prediction = predict(real)
+    assert prediction.ood_scores.keys() == {"audio", "visual"}
+    assert max(prediction.ood_scores.values()) < 1
     hiss = np.random.default_rng(0).standard_normal(len(real.waveform)).astype(np.float32) / 10
-    strange = judge(replace(real, waveform=hiss))
-    assert strange.strangeness["sound"] > 1 > strange.strangeness["picture"]
-    assert strange.verdict.endswith("out of its domain")
-    times = f"the sound lies {strange.strangeness['sound']:.2f} times as far"
-    assert times in strange.warnings[0]
-    assert not [said for said in report.warnings if "domain" in said]
+    unusual = predict(replace(real, waveform=hiss))
+    assert unusual.ood_scores["audio"] > 1 > unusual.ood_scores["visual"]
+    assert unusual.out_of_distribution
+    assert unusual.verdict.endswith("out of distribution")
+    distance = f"its audio features lie {unusual.ood_scores['audio']:.2f} times as far"
+    assert distance in unusual.warnings[0]
+    assert not [warning for warning in prediction.warnings if "distribution" in warning]
 
 
-def test_a_report_is_plain_json(clips, judge):
-    report = judge(beside(clips["other"].frames, clips["real"]))
-    found = json.loads(json.dumps(asdict(report)))
+def test_a_prediction_is_plain_json(clips, predict):
+    prediction = predict(beside(clips["other"].frames, clips["real"]))
+    found = json.loads(json.dumps(asdict(prediction)))
     assert found["windows"][0]["faces"][0].keys() == {"face", "score", "raw", "agreement", "speaks", "box"}
-    assert found["segments"] == [asdict(part) for part in report.segments]
+    assert found["segments"] == [asdict(part) for part in prediction.segments]
 
 
-def test_lips_and_voice_agree_more_in_a_genuine_clip(clips, judge):
+def test_lips_and_voice_agree_more_in_a_real_clip(clips, predict):
     real, fake = (
-        np.mean([w.faces[0].agreement for w in judge(clips[name]).windows]) for name in ("real", "fake")
+        np.mean([w.faces[0].agreement for w in predict(clips[name]).windows]) for name in ("real", "fake")
     )
     assert -1 <= fake < real <= 1
 
 
 @pytest.mark.parametrize("family", [AVFF, AVFFMAE])
-def test_both_families_say_how_far_lips_and_voice_agree(family, clips, tmp_path):
+def test_both_families_measure_how_far_lips_and_voice_agree(family, clips, tmp_path):
     write_clip(clips["real"], tmp_path / "clip.mp4")
     seconds = []
     model = family.tiny().eval()
-    examined = predict.examine_file(tmp_path / "clip.mp4", model, progress=seconds.append)
-    agreements = [w.faces[0].agreement for w in examined.report.windows]
+    analysis = predictor.analyze_file(tmp_path / "clip.mp4", model, progress=seconds.append)
+    agreements = [w.faces[0].agreement for w in analysis.prediction.windows]
     assert all(-1 <= value <= 1 for value in agreements)
-    assert len(examined.exhibits.mismatched) > 0
+    assert len(analysis.evidence.mismatched_agreement) > 0
     assert seconds == [pytest.approx(DURATION)]
 
 
 # -- memory --
 
-JUDGE = """
+SCRIPT = """
 import resource, sys
 import torch
 from avff_lib.models import AVFF
-from avff_lib.predict import examine_file
+from avff_lib import predict
 torch.set_num_threads(1)
-report = examine_file(sys.argv[1], AVFF.tiny().eval()).report
-assert report.error is None
-print(len(report.windows), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+prediction = predict(sys.argv[1], AVFF.tiny().eval())
+assert prediction.error is None
+print(len(prediction.windows), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
 
 
@@ -298,7 +312,7 @@ def test_memory_does_not_grow_with_the_length_of_a_file(clips, tmp_path):
     for turns in (4, 16):  # 13 and 51 seconds
         film = repeated(tmp_path / "unit.mp4", tmp_path / f"{turns}.mkv", turns)
         answer = subprocess.run(
-            [sys.executable, "-c", JUDGE, str(film)],
+            [sys.executable, "-c", SCRIPT, str(film)],
             env=environment,
             capture_output=True,
             text=True,
@@ -315,21 +329,22 @@ def test_who_is_elsewhere_after_two_cuts_is_somebody_else(clips, monkeypatch):
     real = clips["real"]
     empty = replace(real, frames=np.full_like(real.frames, 90)).window(0.0, 0.6)
     film = after(real, replace(empty, start=0.0), clips["other"])
-    cast = Cast()
+    tracker = FaceTracker()
     numbers = []
     for start in (0.0, 2.9):
         chunk = film.window(start, 4.0)
-        numbers.append(set(cast.follow(chunk, find_cuts(chunk))))
+        numbers.append(set(tracker.update(chunk, detect_cuts(chunk))))
     assert len(numbers[0] | numbers[1]) == 2
 
 
-def test_only_calm_windows_that_may_be_shown_are_kept(clips, tmp_path):
+def test_only_reference_windows_that_may_be_shown_are_kept(clips, tmp_path):
     film = after(*(clips[name] for name in ("real", "other", "fake", "other")))
     write_clip(film, tmp_path / "film.mp4")
-    exhibits = predict.examine_file(tmp_path / "film.mp4", predict.load_detector()).exhibits
-    assert len(exhibits.portraits) == 4
-    assert exhibits.suspect.said.face in exhibits.calm
-    assert len(exhibits.calm) <= 3
+    model = Detector.from_pretrained("avff-tiny")
+    evidence = predictor.analyze_file(tmp_path / "film.mp4", model).evidence
+    assert len(evidence.thumbnails) == 4
+    assert evidence.most_suspicious.face.face in evidence.least_suspicious
+    assert len(evidence.least_suspicious) <= 3
 
 
 @pytest.mark.parametrize("size", [(2, 1280), (1280, 2)])
@@ -337,11 +352,11 @@ def test_a_picture_of_an_extreme_shape_holds_no_face(size):
     assert len(detect_faces(np.zeros((*size, 3), np.uint8))) == 0
 
 
-def test_an_answer_that_is_no_number_is_no_verdict(clips, tmp_path):
+def test_a_non_finite_output_is_no_prediction(clips, tmp_path):
     write_clip(clips["real"], tmp_path / "clip.mp4")
-    model = predict.load_detector()
+    model = Detector.from_pretrained("avff-tiny")
     with torch.no_grad():
         next(model.classifier.parameters()).fill_(torch.nan)
-    report = predict.predict_file(tmp_path / "clip.mp4", model)
-    assert report.label is None
-    assert "clip.mp4 cannot be judged: the model's answer is no number" in report.error
+    prediction = model.predict(tmp_path / "clip.mp4")
+    assert prediction.label is None
+    assert "clip.mp4 cannot be scored: non-finite model output" in prediction.error

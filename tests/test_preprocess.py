@@ -12,7 +12,8 @@ from PIL import Image
 from timm.data import create_transform, resolve_model_data_config
 from transformers import Wav2Vec2FeatureExtractor
 
-from avff_lib.clip import AVFFError, Clip, InputSpec, MediaError, MelSpec
+from avff_lib.errors import AVFFError, MediaError
+from avff_lib.media.clip import Clip
 from avff_lib.media.encode import write_clip
 from avff_lib.plots import plot_mel_spectrogram, plot_timeline, plot_waveform, show_frames
 from avff_lib.preprocess import (
@@ -20,12 +21,13 @@ from avff_lib.preprocess import (
     extract_audio,
     extract_frames,
     log_mel,
-    normalise_frames,
+    normalize_frames,
+    normalize_waveform,
     prepare,
     read_window,
     resize_frames,
-    standardise,
 )
+from avff_lib.preprocess.spec import InputSpec, MelSpec
 
 mpl.use("agg")
 SPEC = InputSpec()
@@ -94,7 +96,7 @@ def test_standardise_equals_the_checkpoints_own_extractor():
     extractor = Wav2Vec2FeatureExtractor(do_normalize=True)
     for waveform in (noise(), noise() * 1e-4, noise() * 5 + 0.2, torch.zeros(16_000), torch.ones(16_000)):
         theirs = extractor(waveform.numpy(), sampling_rate=16_000).input_values[0]
-        np.testing.assert_allclose(standardise(waveform).numpy(), theirs, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(normalize_waveform(waveform).numpy(), theirs, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("level", [0.0, 0.5])
@@ -113,7 +115,7 @@ def test_frames_equal_timms_own_transform():
     assert config["input_size"] == (3, SPEC.image_size, SPEC.image_size)
     theirs = create_transform(**{**config, "crop_pct": 1.0})
     image = np.random.default_rng(0).integers(0, 256, (300, 420, 3), dtype=np.uint8)
-    mine = normalise_frames(resize_frames(image[None], SPEC.image_size), SPEC.mean, SPEC.std)[0]
+    mine = normalize_frames(resize_frames(image[None], SPEC.image_size), SPEC.mean, SPEC.std)[0]
     # Two implementations may round a byte apart: 2/255 on the scale of the output.
     torch.testing.assert_close(mine, theirs(Image.fromarray(image)), atol=2.1 / 255, rtol=0)
 
@@ -136,7 +138,7 @@ def test_any_size_becomes_the_square_wanted(height, width):
 
 def test_frames_scaled_already_are_refused():
     with pytest.raises(TypeError, match="uint8"):
-        normalise_frames(torch.rand(1, 3, 8, 8), SPEC.mean, SPEC.std)
+        normalize_frames(torch.rand(1, 3, 8, 8), SPEC.mean, SPEC.std)
 
 
 def test_prepare_takes_frames_by_time_where_the_rate_varies():
@@ -242,5 +244,5 @@ def test_figures_show_the_data():
     ax = plot_timeline([(0, 1), (0.5, 1.5), (1, 2)], [0.1, None, 0.9], 0.5, [(1.0, 2.0)])
     legend = [text.get_text() for text in ax.get_legend().get_texts()]
     assert sorted(legend) == sorted(
-        ["forged part", "window judged real", "window judged fake", "not judged", "threshold 0.50"]
+        ["fake part", "window predicted real", "window predicted fake", "not scored", "threshold 0.50"]
     )

@@ -11,9 +11,10 @@ from huggingface_hub.errors import EntryNotFoundError
 from safetensors.torch import load_file, save_file
 from transformers import VideoMAEConfig, VideoMAEForPreTraining
 
-from avff_lib.clip import AVFFError, ModelInputs
+from avff_lib.errors import AVFFError
 from avff_lib.models import AVFFMAE, AVFFMAEConfig, Detector, avff_mae, published
-from avff_lib.nn.patches import AudioPatches, TokenEncoder, VideoTubelets
+from avff_lib.nn.patches import AudioPatchEmbed, TokenEncoder, TubeletEmbed
+from avff_lib.preprocess.spec import ModelInputs
 
 DIM, DEPTH, HEADS = 24, 2, 2
 VIDEO_GRID, AUDIO_GRID = (8, 2, 2), (8, 2)
@@ -26,12 +27,14 @@ SMALL = {
 
 
 def visual_encoder() -> TokenEncoder:
-    embed = VideoTubelets(DIM, (2, 8, 8))
+    embed = TubeletEmbed(DIM, (2, 8, 8))
     return TokenEncoder(embed, VIDEO_GRID, DIM, DEPTH, HEADS, class_token=False).eval()
 
 
 def audio_encoder() -> TokenEncoder:
-    return TokenEncoder(AudioPatches(DIM, (16, 16)), AUDIO_GRID, DIM, DEPTH, HEADS, class_token=True).eval()
+    return TokenEncoder(
+        AudioPatchEmbed(DIM, (16, 16)), AUDIO_GRID, DIM, DEPTH, HEADS, class_token=True
+    ).eval()
 
 
 def noisy(model: torch.nn.Module) -> torch.nn.Module:
@@ -136,7 +139,7 @@ def test_the_video_encoder_says_what_videomae_says(form, videomae, videomae_fold
     elif path is None:
         videomae.videomae.save_pretrained(path := tmp_path)
     encoder = visual_encoder()
-    state, statistics = published.read_visual(str(path))
+    state, statistics = published.read_visual_weights(str(path))
     published.load_encoder(encoder, state, str(path))
     assert_same(encoder(frames), videomae.videomae(frames).last_hidden_state)
     assert statistics == published.IMAGENET
@@ -151,7 +154,7 @@ def test_the_video_encoder_says_what_marlin_says(videomae, videomae_folder, fram
     twin = copy.deepcopy(videomae.videomae)
     twin.embeddings.position_embeddings = positions
     encoder = visual_encoder()
-    state, statistics = published.read_visual(str(tmp_path / "marlin.pt"))
+    state, statistics = published.read_visual_weights(str(tmp_path / "marlin.pt"))
     published.load_encoder(encoder, state, "marlin.pt")
     assert_same(encoder(frames), twin(frames).last_hidden_state)
     assert statistics.mean == (0, 0, 0)
@@ -173,7 +176,7 @@ def test_the_audio_encoder_says_what_a_timm_vit_says(form, audiomae, log_mel, tm
             state["pos_embed"] = torch.cat([state["pos_embed"], torch.randn(1, 4, DIM)], dim=1)
         torch.save({"model": state, "args": argparse.Namespace(lr=1e-3, mask_ratio=0.8)}, path)
     encoder = audio_encoder()
-    published.load_encoder(encoder, published.read_audio(str(path)), str(path))
+    published.load_encoder(encoder, published.read_audio_weights(str(path)), str(path))
     assert_same(encoder(log_mel), audiomae.forward_features(log_mel.mT[:, None])[:, 1:])
 
 
@@ -189,7 +192,7 @@ def test_base_puts_both_encoders_into_the_model(
     inputs = ModelInputs(frames, log_mel * model.config.audio_std + model.config.audio_mean)
     model.save_pretrained(tmp_path / "saved")
     for one in (model, Detector.from_pretrained(tmp_path / "saved")):
-        features = one.features(inputs)
+        features = one.forward_features(inputs)
         assert_same(features.visual, videomae.videomae(frames).last_hidden_state)
         assert_same(features.audio, audiomae.forward_features(log_mel.mT[:, None])[:, 1:])
 
@@ -202,9 +205,9 @@ def load(request, videomae_folder, videomae, audiomae, tmp_path):
         path = str(tmp_path / "model.safetensors")
         save_file({key: tensor.clone() for key, tensor in state.items()}, path)
         if request.param == "AudioMAE":
-            published.load_encoder(encoder := audio_encoder(), published.read_audio(path), path)
+            published.load_encoder(encoder := audio_encoder(), published.read_audio_weights(path), path)
         else:
-            published.load_encoder(encoder := visual_encoder(), published.read_visual(path)[0], path)
+            published.load_encoder(encoder := visual_encoder(), published.read_visual_weights(path)[0], path)
         return encoder
 
     state = load_file(videomae_folder / "model.safetensors")
@@ -251,14 +254,14 @@ def test_no_weight_may_be_left_over(load):
 def test_position_codes_of_a_shorter_window_are_refused(audiomae, tmp_path):
     state = as_audiomae(audiomae)
     torch.save({**state, "pos_embed": state["pos_embed"][:, :-2]}, tmp_path / "a.pth")
-    state = published.read_audio(str(tmp_path / "a.pth"))
+    state = published.read_audio_weights(str(tmp_path / "a.pth"))
     assert_refused(published.load_encoder, audio_encoder(), state, "a.pth", saying="positions has shape")
 
 
 def test_weights_of_the_other_stream_are_refused(videomae_folder, audiomae, tmp_path):
     torch.save(as_audiomae(audiomae), tmp_path / "a.pth")
-    assert_refused(published.read_visual, str(tmp_path / "a.pth"), saying="no known part")
-    assert_refused(published.read_audio, str(videomae_folder), saying="no known part")
+    assert_refused(published.read_visual_weights, str(tmp_path / "a.pth"), saying="no known part")
+    assert_refused(published.read_audio_weights, str(videomae_folder), saying="no known part")
 
 
 class Foreign:
@@ -275,19 +278,21 @@ def test_a_damaged_file_is_refused(suffix, damage, audiomae, tmp_path):
         save_file(audiomae.state_dict(), path)
     whole = path.read_bytes()
     path.write_bytes({"cut off": whole[: len(whole) // 2], "empty": b"", "text": b"version https\n"}[damage])
-    assert_refused(published.read_audio, str(path), saying="cannot be read as weights")
+    assert_refused(published.read_audio_weights, str(path), saying="cannot be read as weights")
 
 
 @pytest.mark.parametrize("content", [{"model": Foreign()}, [torch.zeros(2)], {"model": [1, 2]}, {}])
 def test_a_file_of_something_else_is_refused(content, tmp_path):
     path = tmp_path / "weights.pth"
     torch.save(content, path)
-    assert_refused(published.read_audio, str(path))
+    assert_refused(published.read_audio_weights, str(path))
 
 
 def test_a_folder_without_weights_and_an_absent_hub_are_said(tmp_path):
-    assert_refused(published.read_visual, str(tmp_path), saying="holds neither model.safetensors nor")
-    assert_refused(published.read_visual, "nobody/nothing", saying="nobody/nothing cannot be loaded here")
+    assert_refused(published.read_visual_weights, str(tmp_path), saying="holds neither model.safetensors nor")
+    assert_refused(
+        published.read_visual_weights, "nobody/nothing", saying="nobody/nothing cannot be loaded here"
+    )
     assert_refused(AVFFMAE.base, saying="cannot be loaded here")
 
 
@@ -301,4 +306,4 @@ def test_a_repository_with_the_older_format_only_is_read(audiomae, tmp_path, mon
         return str(tmp_path / file)
 
     monkeypatch.setattr(published, "hf_hub_download", download)
-    published.load_encoder(audio_encoder(), published.read_audio("somebody/something"), "it")
+    published.load_encoder(audio_encoder(), published.read_audio_weights("somebody/something"), "it")

@@ -8,37 +8,39 @@ import pandas as pd
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils.data import Dataset
 
-from avff_lib.clip import AVFFError, ModelInputs
+from avff_lib.data.dataset import WindowSample
 from avff_lib.data.manifest import Row
-from avff_lib.objectives import stage_one, stage_two
-from avff_lib.training.log import Log
-from avff_lib.training.plan import make_plan
-from avff_lib.training.recipes import LRS3_CLIPS, RECIPES, settings_of
-from avff_lib.training.settings import TrainSettings
+from avff_lib.errors import AVFFError
+from avff_lib.training.config import TrainConfig
+from avff_lib.training.dry_run import dry_run
+from avff_lib.training.log import TrainingLogger
+from avff_lib.training.objectives import classification_loss, pretraining_loss
+from avff_lib.training.recipes import LRS3_CLIPS, RECIPES, make_config
 
 
 @pytest.mark.parametrize("stage", [1, 2])
 @pytest.mark.parametrize("family", ["AVFF", "AVFFMAE"])
 @pytest.mark.parametrize("recipe", list(RECIPES))
 def test_every_recipe_is_there_for_both_families_and_stages(recipe, family, stage):
-    settings = settings_of(recipe, family, stage, {})
-    assert settings.warmup * settings.steps >= 1
-    assert settings.batch_size % settings.accumulate == 0
+    config = make_config(recipe, family, stage, {})
+    assert config.warmup * config.steps >= 1
+    assert config.batch_size % config.accumulate == 0
     if stage == 2:
-        gentle = settings.encoder_lr < settings.lr or settings.layer_decay < 1
+        gentle = config.encoder_lr < config.lr or config.layer_decay < 1
         assert gentle, "stage two at the full rate makes the encoders forget stage one"
 
 
 def test_the_papers_recipe_is_hundreds_of_epochs_of_lrs3():
-    settings = settings_of("paper", "AVFFMAE", 1, {})
-    epochs = settings.steps * settings.batch_size / LRS3_CLIPS
+    config = make_config("paper", "AVFFMAE", 1, {})
+    epochs = config.steps * config.batch_size / LRS3_CLIPS
     assert epochs == pytest.approx(200, abs=0.01)
-    assert (settings.lr, settings.batch_size) == (1.5e-4, 32)
+    assert (config.lr, config.batch_size) == (1.5e-4, 32)
 
 
 def test_what_is_typed_takes_the_place_of_the_recipes_number_and_of_no_other():
-    recipe, typed = (settings_of("gpu", "AVFF", 2, change) for change in ({}, {"lr": 7e-5, "seed": 3}))
+    recipe, typed = (make_config("gpu", "AVFF", 2, change) for change in ({}, {"lr": 7e-5, "seed": 3}))
     changed = {name for name, value in asdict(typed).items() if value != asdict(recipe)[name]}
     assert changed == {"lr", "seed"}
     assert (typed.lr, typed.seed) == (7e-5, 3)
@@ -49,7 +51,7 @@ def test_what_is_typed_takes_the_place_of_the_recipes_number_and_of_no_other():
 )
 def test_an_override_that_makes_no_sense_is_refused(stage, typed, said):
     with pytest.raises(AVFFError, match=said):
-        settings_of("laptop", "AVFF", stage, typed)
+        make_config("laptop", "AVFF", stage, typed)
 
 
 # The logs.
@@ -60,7 +62,7 @@ def record(step: int) -> dict[str, float]:
 
 
 def run(folder, first: int, last: int, total: int = 10) -> None:
-    with Log(folder, total, batch_size=8) as log:
+    with TrainingLogger(folder, total, batch_size=8) as log:
         for step in range(first, last):
             log.step(record(step))
 
@@ -75,7 +77,7 @@ def test_the_csv_of_a_run_holds_its_records_to_the_last_digit(tmp_path):
 
 
 def test_a_killed_run_that_goes_on_has_every_step_once(tmp_path):
-    log = Log(tmp_path, 10, batch_size=8)
+    log = TrainingLogger(tmp_path, 10, batch_size=8)
     for step in range(7):
         log.step(record(step))
     # Killed: nothing is closed, and the last line is half written. The last saved state was step 4's.
@@ -101,7 +103,7 @@ def test_a_run_that_starts_anew_in_a_used_folder_keeps_no_old_row(tmp_path):
 
 
 def test_a_value_that_comes_later_gets_a_column_and_earlier_rows_leave_it_empty(tmp_path):
-    with Log(tmp_path, 4, batch_size=8) as log:
+    with TrainingLogger(tmp_path, 4, batch_size=8) as log:
         for step in range(4):
             log.step({**record(step), **({"validation": 0.5 + step / 100} if step % 2 else {})})
     table = pd.read_csv(tmp_path / "log.csv")
@@ -121,7 +123,7 @@ def test_without_a_terminal_the_console_gets_lines_and_no_bar(tmp_path, capsys):
 
 
 def test_a_full_disk_ends_with_one_sentence(tmp_path):
-    with Log(tmp_path, 10, batch_size=8) as log:
+    with TrainingLogger(tmp_path, 10, batch_size=8) as log:
         log.step(record(0))
         log.file = open("/dev/full", "w")  # noqa: SIM115
         log.table = csv.DictWriter(log.file, log.table.fieldnames)
@@ -130,38 +132,36 @@ def test_a_full_disk_ends_with_one_sentence(tmp_path):
 
 
 def test_a_log_that_nothing_was_written_to_leaves_no_trace(tmp_path):
-    Log(tmp_path / "new", 10, batch_size=8).close()
+    TrainingLogger(tmp_path / "new", 10, batch_size=8).close()
     assert list(tmp_path.iterdir()) == []
 
 
 # The plan.
 
 
-def random_batches(size: int):
-    def batches(step: int):
-        generator = torch.Generator().manual_seed(step)
-        inputs = ModelInputs(
-            torch.randn(size, 16, 3, 32, 32, generator=generator),
-            torch.randn(size, 16_000, generator=generator),
-        )
-        return inputs, torch.arange(size) % 2
+class RandomWindows(Dataset[WindowSample]):
+    """Noise of both labels."""
 
-    return batches
+    def __getitem__(self, key: tuple[int, int]) -> WindowSample:
+        step, row = key
+        generator = torch.Generator().manual_seed(1000 * step + row)
+        frames = torch.randn(16, 3, 32, 32, generator=generator)
+        return WindowSample(frames, torch.randn(16_000, generator=generator), row % 2)
 
 
-def a_plan(model, settings, tmp_path, objective=stage_two):
+def a_plan(model, config, tmp_path, objective=classification_loss):
     rows = [
         Row(tmp_path / f"{split}{n}.mp4", label, "FVFA" if label else "RVRA", method, "id", split=split)
         for split, count in (("train", 6), ("val", 2))
         for label, method in ((0, "real"), (1, "swap"))
         for n in range(count)
     ]
-    return make_plan(model, objective, random_batches, rows, 12, settings, tmp_path / "run")
+    return dry_run(model, objective, RandomWindows(), rows, 12, config, tmp_path / "run")
 
 
 def test_a_plan_counts_what_the_model_has_and_what_would_be_trained(mini, tmp_path):
     before = {name: tensor.clone() for name, tensor in mini.state_dict().items()}
-    plan = a_plan(mini, TrainSettings(steps=30, batch_size=8, encoder_lr=0.0), tmp_path)
+    plan = a_plan(mini, TrainConfig(steps=30, batch_size=8, encoder_lr=0.0), tmp_path)
     assert {name: every for name, (every, _) in plan.parameters.items()} == {
         name: sum(p.numel() for p in part.parameters()) for name, part in mini.named_children()
     }
@@ -179,17 +179,17 @@ def test_a_plan_counts_what_the_model_has_and_what_would_be_trained(mini, tmp_pa
 
 def test_a_plan_foresees_the_memory_of_a_larger_batch(mini, tmp_path):
     """A straight line through batches of 2 and 4 has to meet what 16 windows really keep."""
-    from avff_lib.training.plan import _Trial
+    from avff_lib.training.dry_run import _Trial
 
-    settings = TrainSettings(batch_size=16)
-    plan = a_plan(mini, settings, tmp_path, stage_one)
-    kept, _ = _Trial(mini, stage_one, random_batches, settings).run(16)
+    config = TrainConfig(batch_size=16)
+    plan = a_plan(mini, config, tmp_path, pretraining_loss)
+    kept, _ = _Trial(mini, pretraining_loss, RandomWindows(), config).run(16)
     assert plan.activations == pytest.approx(kept, rel=0.02)
-    halves = a_plan(mini, replace(settings, accumulate=2), tmp_path, stage_one)
+    halves = a_plan(mini, replace(config, accumulate=2), tmp_path, pretraining_loss)
     assert halves.activations < 0.6 * plan.activations
-    twice = a_plan(mini, replace(settings, checkpoint_blocks=True), tmp_path, stage_one)
+    twice = a_plan(mini, replace(config, checkpoint_blocks=True), tmp_path, pretraining_loss)
     assert twice.activations < 0.8 * plan.activations
     weights = sum(p.numel() for p in mini.parameters())
     assert plan.memory["weights"] == 4 * weights
     assert plan.memory["averaged weights"] == 0
-    assert a_plan(mini, replace(settings, ema=0.99), tmp_path).memory["averaged weights"] == 4 * weights
+    assert a_plan(mini, replace(config, ema=0.99), tmp_path).memory["averaged weights"] == 4 * weights

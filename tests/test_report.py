@@ -1,4 +1,4 @@
-"""``avff predict`` over folders and patterns, and the page that it writes: whole in itself, safe, legible."""
+"""``avff predict`` over folders and patterns, and the page that it writes: self-contained, safe, legible."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import re
 from copy import copy
 from dataclasses import replace
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,28 +16,32 @@ import pytest
 from browser import Browser, find_chromium
 from bs4 import BeautifulSoup
 
-from avff_lib import cli, predict, synth
-from avff_lib.clip import AVFFError, Clip
-from avff_lib.commands import common, predicting
-from avff_lib.commands.predicting import COLUMNS, media_files
+from avff_lib import cli, synth
+from avff_lib.cli import common
+from avff_lib.cli.predict import CSV_COLUMNS, media_files
+from avff_lib.errors import AVFFError
+from avff_lib.inference import predictor
+from avff_lib.inference.prediction import FacePrediction, FaceScore, FilePrediction, WindowPrediction
+from avff_lib.media.clip import Clip
 from avff_lib.media.encode import write_clip
+from avff_lib.models import Detector
+from avff_lib.models.calibration import Calibration
 from avff_lib.report import Page
 from avff_lib.report.charts import Clock, chance, clock_time, face_line, waveform_outline
-from avff_lib.report.evidence import weigh
+from avff_lib.report.patching import patch_activations
 from avff_lib.synth.recording import DURATION
-from avff_lib.verdict import Calibration, Face, FaceScore, Report, Window
 
 HOSTILE = "<script>alert('x')</script> & \"y\".mp4"  # a name that a file can have
 
 
 @pytest.fixture(scope="module")
 def model():
-    return predict.load_detector()
+    return Detector.from_pretrained("avff-tiny")
 
 
 @pytest.fixture(scope="module")
 def clip() -> Clip:
-    """Forged from 1.0 to 2.2 s."""
+    """Fake from 1.0 to 2.2 s."""
     plans = synth.plan_corpus(clips=300, identities=30, seed=7)
     plan = next(p for p in plans if p.method == "other_lips_revoiced" and p.segment == (0.0, DURATION))
     return synth.make_clip(replace(plan, segment=(1.0, 2.2)))
@@ -48,7 +53,7 @@ def folder(clip, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("machine-secret")
     videos = folder / "videos"
     (videos / "inner").mkdir(parents=True)
-    # Two people, the one on the left listens; nothing is heard at the end.
+    # Two people, the one on the left listens; the end is silent.
     waveform = np.where(np.arange(len(clip.waveform)) < 2.4 * clip.sample_rate, clip.waveform, 0)
     pair = np.concatenate([np.repeat(clip.frames[:1, :, ::-1], len(clip.frames), 0), clip.frames], axis=2)
     write_clip(clip, videos / "b.mp4")
@@ -87,11 +92,11 @@ def test_folders_are_walked_and_patterns_expanded(folder, monkeypatch):
     Path("literal[1].mp4").unlink()
 
 
-@pytest.mark.parametrize(("name", "said"), [("empty", "holds no video"), ("*.mkv", "no file fits")])
-def test_a_folder_or_pattern_without_videos_is_refused(name, said, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("name", "message"), [("empty", "holds no video"), ("*.mkv", "no file matches")])
+def test_a_folder_or_pattern_without_videos_is_refused(name, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("empty").mkdir()
-    with pytest.raises(AVFFError, match=said):
+    with pytest.raises(AVFFError, match=message):
         media_files([name])
 
 
@@ -114,7 +119,8 @@ def test_a_folder_that_cannot_be_written_in_is_refused_before_any_work(folder, m
     def refuse(dir):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(predicting, "TemporaryFile", refuse)
+    predict_module = import_module("avff_lib.cli.predict")  # `avff_lib.cli.predict` is the function
+    monkeypatch.setattr(predict_module, "TemporaryFile", refuse)
     assert cli.main(["predict", str(folder / "videos"), "--csv", str(folder / "t.csv")]) == 2
     assert "t.csv cannot be written (Permission denied)" in capsys.readouterr().err
     monkeypatch.setattr(common, "TemporaryFile", refuse)
@@ -132,11 +138,11 @@ def test_names_that_a_system_refuses_are_answered_in_a_sentence(capsys):
 
 def test_the_table_has_a_row_for_each_file(written):
     rows = list(csv.DictReader(written["table"].splitlines()))
-    assert tuple(rows[0]) == COLUMNS
+    assert tuple(rows[0]) == CSV_COLUMNS
     assert [Path(row["path"]).name for row in rows] == ["b.mp4", "a.MP4", HOSTILE.replace("/", "_")]
-    forged, pair, none = rows
-    assert float(forged["prediction"]) > float(forged["threshold"])
-    start, end = map(float, forged["segments"].split(";")[0].split("-"))
+    fake, pair, none = rows
+    assert float(fake["prediction"]) > float(fake["threshold"])
+    start, end = map(float, fake["segments"].split(";")[0].split("-"))
     assert start < 1.6 < end
     assert pair["faces"] == "2"
     assert re.fullmatch(r"sound 2\.\d+-3\.2", pair["gaps"])
@@ -144,16 +150,18 @@ def test_the_table_has_a_row_for_each_file(written):
     assert "cannot be read" in none["error"]
 
 
-def test_what_was_judged_before_an_interruption_is_not_lost(folder, monkeypatch, capsys):
-    seen = []
+def test_what_was_scored_before_an_interruption_is_not_lost(folder, monkeypatch, capsys):
+    analyzed = []
 
     def interrupted(path, model, *, progress=None):
-        if seen:
+        if analyzed:
             raise KeyboardInterrupt
-        seen.append(path)
-        return predict.Examination(Report(str(path), model={"family": "AVFF", "trained_on": "x"}, error="e"))
+        analyzed.append(path)
+        return predictor.FileAnalysis(
+            FilePrediction(str(path), model={"family": "AVFF", "trained_on": "x"}, error="e")
+        )
 
-    monkeypatch.setattr(predict, "examine_file", interrupted)
+    monkeypatch.setattr(predictor, "analyze_file", interrupted)
     table = folder / "half.csv"
     assert cli.main(["predict", str(folder / "videos"), "--csv", str(table), "--json"]) == 130
     assert len(table.read_text().splitlines()) == 2
@@ -180,17 +188,17 @@ def test_names_are_escaped_and_folders_not_told(written, soup):
     assert "machine-secret" not in written["page"]
 
 
-def test_the_page_says_what_the_report_says(soup, written):
-    forged, pair, none = soup.find_all("section")
-    assert "Verdict: fake" in forged.get_text()
-    assert "Judged fake" in forged.get_text()
+def test_the_page_says_what_the_prediction_says(soup, written):
+    fake, pair, none = soup.find_all("section")
+    assert "Verdict: fake" in fake.get_text()
+    assert "Predicted fake" in fake.get_text()
     assert "no sound from" in pair.get_text()
-    assert len(pair.find_all("img", class_="portrait")) == 2
-    assert "Not judged" in none.get_text()
-    said = soup.get_text()
+    assert len(pair.find_all("img", class_="thumbnail")) == 2
+    assert "Not scored" in none.get_text()
+    text = soup.get_text()
     for words in ("threshold", "means nothing", "What it cannot know", "How sure is that?", "is no proof"):
-        assert words in said
-    assert all(mark not in said for mark in ("nan", "None", "undefined", "Undefined"))
+        assert words in text
+    assert all(mark not in text for mark in ("nan", "None", "undefined", "Undefined"))
 
 
 def test_the_page_can_be_read_without_eyes(soup):
@@ -240,63 +248,63 @@ def test_the_page_fits_a_telephone(folder, written):
 
 
 @pytest.fixture(scope="module")
-def examined(model, folder) -> predict.Examination:
-    return predict.examine_file(folder / "videos" / "b.mp4", model)
+def analysis(model, folder) -> predictor.FileAnalysis:
+    return predictor.analyze_file(folder / "videos" / "b.mp4", model)
 
 
-def test_swapping_everything_would_give_the_calm_score(model, examined):
-    evidence = weigh(model, examined.exhibits)
-    assert [swap.part for swap in evidence.swaps] == [
-        "lips and voice", "fine detail of the sound", "fine detail of the picture"
+def test_patching_starts_from_the_two_extreme_windows(model, analysis):
+    result = patch_activations(model, analysis.evidence)
+    assert [patch.part for patch in result.patches] == [
+        "lips and voice", "fine detail of the audio", "fine detail of the video"
     ]  # fmt: skip
-    high = examined.exhibits.suspect.said.score
-    assert high == pytest.approx(max(w.score for w in examined.report.windows))
-    assert evidence.calm_score == pytest.approx(min(w.score for w in examined.report.windows))
-    # It was forged by other lips and a vocoder, so the picture's detail is not what gave it away.
-    assert min(swap.score for swap in evidence.swaps) < high - 0.1
-    assert evidence.swaps[2].score > min(swap.score for swap in evidence.swaps)
+    high = analysis.evidence.most_suspicious.face.score
+    assert high == pytest.approx(max(w.score for w in analysis.prediction.windows))
+    assert result.reference_score == pytest.approx(min(w.score for w in analysis.prediction.windows))
+    # It was made with other lips and a vocoder, so the video's detail is not what gave it away.
+    assert min(patch.score for patch in result.patches) < high - 0.1
+    assert result.patches[2].score > min(patch.score for patch in result.patches)
 
 
-def test_the_page_says_where_the_detector_is_unsure_and_how_often_it_was_wrong(model, examined):
-    def text(report: Report) -> str:
+def test_the_page_says_where_the_detector_is_unsure_and_how_often_it_was_wrong(model, analysis):
+    def text(prediction: FilePrediction) -> str:
         page = Page(model)
-        page.add(replace(examined, report=report))
+        page.add(replace(analysis, prediction=prediction))
         return " ".join(BeautifulSoup(page.html(), "html.parser").get_text().split())
 
-    assert "never calibrated" in text(replace(examined.report, calibration=Calibration()))
-    fitted = Calibration(1.5, 0.2, (0.3, 0.7), 0.05, 0.125, 0.05, clips=120, people=24)
-    said = text(replace(examined.report, unsure=True, calibration=fitted))
-    assert "Verdict: fake, but unsure" in said
-    assert "Between 0.30 and 0.70" in said
-    assert "120 validation videos of 24 people" in said
-    assert "12.5 % of the genuine ones were called fake, and 5.0 % of the forged ones were not" in said
+    assert "never calibrated" in text(replace(analysis.prediction, calibration=Calibration()))
+    fitted = Calibration(1.5, 0.2, (0.3, 0.7), 0.05, 0.125, 0.05, clips=120, identities=24)
+    shown = text(replace(analysis.prediction, unsure=True, calibration=fitted))
+    assert "Verdict: fake, but unsure" in shown
+    assert "This lies between 0.30 and 0.70. Only outside of that range are errors limited to 5 %" in shown
+    assert "120 validation videos of 24 people" in shown
+    assert "12.5 % of the real ones were labelled fake, and 5.0 % of the fake ones real" in shown
 
 
-def test_the_page_says_when_a_file_is_out_of_the_domain(model, examined):
-    for times, said in ((0.9, False), (1.7, True)):
+def test_the_page_says_when_a_file_is_out_of_distribution(model, analysis):
+    for score, far in ((0.9, False), (1.7, True)):
         page = Page(model)
-        strangeness = {"sound": times, "picture": 0.5}
-        page.add(replace(examined, report=replace(examined.report, strangeness=strangeness)))
+        ood_scores = {"audio": score, "visual": 0.5}
+        page.add(replace(analysis, prediction=replace(analysis.prediction, ood_scores=ood_scores)))
         text = " ".join(BeautifulSoup(page.html(), "html.parser").get_text().split())
-        assert ("out of the detector’s domain: its sound lies 1.70 times as far" in text) == said
-        assert ("but out of its domain" in text) == said
+        assert ("out of distribution: its audio features lie 1.70 times as far" in text) == far
+        assert ("but out of distribution" in text) == far
 
 
-def test_of_many_faces_those_that_speak_most_are_listed(model, examined):
-    exhibits = copy(examined.exhibits)
-    exhibits.portraits = dict.fromkeys(range(1, 21), exhibits.portraits[1])
-    faces = tuple(Face(number, 0.0, 3.2, number, 0.1) for number in range(1, 21))
+def test_of_many_faces_those_that_speak_most_are_listed(model, analysis):
+    evidence = copy(analysis.evidence)
+    evidence.thumbnails = dict.fromkeys(range(1, 21), evidence.thumbnails[1])
+    faces = tuple(FacePrediction(number, 0.0, 3.2, number, 0.1) for number in range(1, 21))
     page = Page(model)
-    page.add(predict.Examination(replace(examined.report, faces=faces), exhibits))
+    page.add(predictor.FileAnalysis(replace(analysis.prediction, faces=faces), evidence))
     soup = BeautifulSoup(page.html(), "html.parser")
-    listed = [image["alt"] for image in soup.find_all("img", class_="portrait")]
-    assert listed == [f"Face {number}" for number in (1, *range(10, 21))]  # the first one decides
+    listed = [image["alt"] for image in soup.find_all("img", class_="thumbnail")]
+    assert listed == [f"Face {number}" for number in (1, *range(10, 21))]  # the first one is selected
     assert "And 8 more" in soup.get_text()
 
 
-def test_a_page_of_a_file_that_was_not_judged(model, tmp_path):
+def test_a_page_of_a_file_that_was_not_scored(model, tmp_path):
     page = Page(model)
-    page.add(predict.examine_file(tmp_path / "gone.mp4", model))
+    page.add(predictor.analyze_file(tmp_path / "gone.mp4", model))
     html = page.html()
     assert "gone.mp4 does not exist" in html
     assert str(tmp_path) not in html
@@ -313,10 +321,12 @@ def test_times_and_probabilities_in_words():
 def test_long_files_are_drawn_with_few_points():
     def window(k):
         score = 0.9 if k == 3001 else 0.1
-        return Window(k / 2, k / 2 + 1, score, None, (FaceScore(1, score, score, 0.0, True, (0, 0, 1, 1)),))
+        return WindowPrediction(
+            k / 2, k / 2 + 1, score, None, (FaceScore(1, score, score, 0.0, True, (0, 0, 1, 1)),)
+        )
 
     windows = [window(k) for k in range(7200)]
-    line = face_line(windows, 1, Clock(0, 3601), lambda said: said.score, 0.0)
+    line = face_line(windows, 1, Clock(0, 3601), lambda face: face.score, 0.0)
     heights = [float(y) for y in re.findall(r" ([\d.]+)H", line)]
     assert len(heights) <= 600
     assert min(heights) == pytest.approx(100 - 4 - 92 * 0.9)  # the one high window is not averaged away
@@ -328,5 +338,5 @@ def test_json_and_csv_agree(folder, written, capsys):
     (found,) = json.loads(capsys.readouterr().out)
     row = next(csv.DictReader(written["table"].splitlines()))
     assert float(row["prediction"]) == pytest.approx(found["prediction"])
-    assert float(row["strange_sound"]) == pytest.approx(found["strangeness"]["sound"])
+    assert float(row["ood_audio"]) == pytest.approx(found["ood_scores"]["audio"])
     assert row["segments"] == ";".join(f"{part['start']}-{part['end']}" for part in found["segments"])

@@ -1,4 +1,4 @@
-"""The experiments at toy size: what they leave out is left out, and a table is never filled twice."""
+"""The experiments at toy size: what they leave out is left out, and no run is repeated."""
 
 import json
 import sys
@@ -12,12 +12,15 @@ import torch
 from conftest import MINI
 from test_avff_mae import MINI as MINI_MAE
 
-from avff_lib.clip import AVFFError, Clip, Features, ModelInputs
-from avff_lib.data.loader import Example
+from avff_lib.data.examples import Example
 from avff_lib.data.manifest import Row
+from avff_lib.errors import AVFFError
+from avff_lib.media.clip import Clip
 from avff_lib.models import AVFF, AVFFMAE, AVFFConfig
-from avff_lib.nn.masking import take_slices
-from avff_lib.objectives import stage_one
+from avff_lib.nn.features import Features
+from avff_lib.nn.masking import gather_slices
+from avff_lib.preprocess.spec import ModelInputs
+from avff_lib.training.objectives import pretraining_loss
 
 RESULTS = Path(__file__).parents[1] / "results"
 sys.path.insert(0, str(RESULTS))  # the scripts are run from their folder, and are no package
@@ -127,7 +130,7 @@ def test_separation_by_family_and_method():
     found = common.separation(examples, np.array([0.1, 0.9, 0.0, 0.2, 0.8, 0.15]))
     assert (found["auc"], found["artefact"], found["desynchronised"]) == (0.625, 1.0, 0.25)
     assert found["by_method"] == {"other_lips": 0.25, "revoiced": 1.0}
-    assert found["clips"] == {"genuine": 2, "fake": 4}
+    assert found["clips"] == {"real": 2, "fake": 4}
 
 
 # --- what each experiment takes away ---
@@ -135,7 +138,7 @@ def test_separation_by_family_and_method():
 
 @pytest.mark.parametrize("stream", ["audio", "video"])
 @pytest.mark.parametrize("family", ["AVFF", "AVFFMAE"])
-def test_a_blanked_stream_is_not_looked_at(family, stream):
+def test_a_blanked_stream_has_no_effect(family, stream):
     torch.manual_seed(0)
     model = (AVFF(AVFFConfig(**MINI)) if family == "AVFF" else AVFFMAE(MINI_MAE)).eval()
     size, sound = (32, (2, 16_000)) if family == "AVFF" else (16, (2, 48, 65))
@@ -168,25 +171,25 @@ def test_shuffled_labels_are_the_same_labels_on_other_clips():
     assert all(one.clip is other.clip for one, other in zip(clips, mixed, strict=True))
 
 
-def test_random_masks_are_independent_and_what_both_hide_is_hidden():
+def test_random_masks_are_independent_and_a_slice_masked_in_both_is_masked():
     audio, visual = ablations.independent_slices(400, 8, torch.Generator().manual_seed(0))
     both = [len(set(a) & set(v)) for a, v in zip(audio.tolist(), visual.tolist(), strict=True)]
     assert np.mean(both) == pytest.approx(2, abs=0.2)  # complementary masks would never hide a slice twice
     model = ablations.RandomMasks(MINI_MAE).eval()
     features = Features(torch.randn(1, 48, 24), torch.randn(1, 32, 24))
-    hidden = torch.tensor([[0, 1, 2, 3]])
+    masked = torch.tensor([[0, 1, 2, 3]])
     changed = Features(features.audio.clone(), features.visual.clone())
     changed.audio[:, :24] += 1  # slices 0 to 3
     changed.visual[:, :16] += 1
     for one, other in zip(
-        model.complete(features, hidden, hidden), model.complete(changed, hidden, hidden), strict=True
+        model.fill_masked(features, masked, masked), model.fill_masked(changed, masked, masked), strict=True
     ):
         assert torch.equal(one, other)
-    # What one hides and the other shows is guessed as before.
-    shown = torch.tensor([[4, 5, 6, 7]])
-    completed = model.complete(features, hidden, shown)[0]
-    guess = model.visual_to_audio(take_slices(model.in_slices(features.visual), hidden))
-    assert torch.allclose(take_slices(completed, hidden), guess, atol=1e-6)
+    # What is masked in one and visible in the other is predicted as before.
+    visible = torch.tensor([[4, 5, 6, 7]])
+    completed = model.fill_masked(features, masked, visible)[0]
+    prediction = model.visual_to_audio(gather_slices(model.split_slices(features.visual), masked))
+    assert torch.allclose(gather_slices(completed, masked), prediction, atol=1e-6)
 
 
 def test_without_translation_nothing_crosses_over():
@@ -206,7 +209,7 @@ def test_variants_start_from_the_same_weights_and_differ_in_their_loss(monkeypat
         variant = ablations.VARIANTS[name]
         model = ablations.build(variant, seed=0)
         losses = variant.first(model, inputs, torch.zeros(4), torch.Generator().manual_seed(0))
-        full = stage_one(
+        full = pretraining_loss(
             ablations.build(ablations.VARIANTS["full"], 0), inputs, torch.zeros(4),
             torch.Generator().manual_seed(0),
         )  # fmt: skip
@@ -231,22 +234,22 @@ def test_label_efficiency_trains_each_arm_once(options, first, monkeypatch):
 
 
 def test_leave_one_out_never_trains_on_what_it_tests(options, first, monkeypatch):
-    seen = []
+    trained_on = []
     train = leave_one_out.train_detector
 
     def watched(model, clips, *rest):
-        seen.append({clip.row.method for clip in clips})
+        trained_on.append({clip.row.method for clip in clips})
         train(model, clips, *rest)
 
     monkeypatch.setattr(leave_one_out, "train_detector", watched)
     leave_one_out.main(replace(options, seeds=(0,)), first)
-    assert seen == [set(METHODS), {"real", "revoiced"}, {"real", "other_lips"}]
+    assert trained_on == [set(METHODS), {"real", "revoiced"}, {"real", "other_lips"}]
     assert [set(record["by_method"]) for record in records(options)] == [
         {"other_lips", "revoiced"}, {"other_lips"}, {"revoiced"},
     ]  # fmt: skip
 
 
-def test_controls_judge_one_category_each(options, first):
+def test_controls_test_one_category_each(options, first):
     controls.main(replace(options, seeds=(0,)), first)
     assert [record["control"] for record in records(options)] == [*controls.ALONE, controls.SHUFFLED]
     assert [set(record["by_method"]) for record in records(options)] == [
@@ -269,11 +272,11 @@ def test_ablations_share_one_first_stage_where_they_may(options, monkeypatch):
     )
 
 
-def test_a_score_of_synchrony_tells_shifted_voices_from_genuine_ones():
-    """A score that sees where the sound begins is always right, one that sees nothing never."""
+def test_a_score_of_synchrony_tells_shifted_voices_from_real_ones():
+    """A score that knows where the audio begins is always right, a constant one never."""
     clips = [example(i, "real", "test").clip for i in range(4)]
-    heard = [clip.waveform[0] for clip in clips]
-    found = real_sync.separation(clips, lambda i, clip: float(clip.waveform[0] == heard[i]))
+    starts = [clip.waveform[0] for clip in clips]
+    found = real_sync.separation(clips, lambda i, clip: float(clip.waveform[0] == starts[i]))
     assert (found["auc"], found["above_own_shifted"], found["interval"]) == (1.0, 1.0, [1.0, 1.0])
     assert set(found["auc_by_shift"]) == {"-0.6", "-0.4", "-0.2", "+0.2", "+0.4", "+0.6"}
     assert real_sync.separation(clips, lambda i, clip: 0.0)["auc"] == 0.5

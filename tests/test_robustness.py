@@ -10,12 +10,12 @@ from conftest import MINI
 from sklearn.metrics import roc_auc_score
 
 from avff_lib import cli, synth
-from avff_lib.clip import AVFFError
-from avff_lib.data.loader import load_examples
+from avff_lib.data.examples import load_examples
 from avff_lib.data.manifest import Row, write_manifest
+from avff_lib.errors import AVFFError
 from avff_lib.evaluation import robustness
 from avff_lib.evaluation.evaluate import score_examples
-from avff_lib.evaluation.perturb import PERTURBATIONS
+from avff_lib.evaluation.perturbations import PERTURBATIONS
 from avff_lib.media.decode import read_clip
 from avff_lib.media.encode import write_clip
 from avff_lib.models import AVFF, AVFFConfig
@@ -31,7 +31,7 @@ def mini(seed: int = 0) -> AVFF:
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory) -> list[Row]:
-    """Six short clips of three people, half of them called fake, and one that is no film."""
+    """Six short clips of three people, half of them labelled fake, and a file that is no video."""
     folder = tmp_path_factory.mktemp("data")
     rows = []
     for number, plan in enumerate(synth.plan_corpus(clips=6, identities=6, seed=5, level="easy", methods=())):
@@ -70,27 +70,27 @@ def test_untouched_clips_score_as_in_an_evaluation(rows, tmp_path):
 
 
 def test_an_interrupted_run_goes_on_and_a_larger_one_adds_what_is_missing(rows, tmp_path, monkeypatch):
-    model, judged, fatal = mini(), [], [rows[2]]
+    model, scored, fatal = mini(), [], [rows[2]]
     score_clip = robustness._score_clip
 
     def counting(model, row, names, seed):
         if row in fatal:
             fatal.clear()
             raise KeyboardInterrupt
-        judged.append((row.path.stem, *names))
+        scored.append((row.path.stem, *names))
         return score_clip(model, row, names, seed)
 
     monkeypatch.setattr(robustness, "_score_clip", counting)
     with pytest.raises(KeyboardInterrupt):
         robustness.score_perturbed(model, rows[:4], NAMES, tmp_path)
-    assert judged == [(number, "untouched", *NAMES) for number in "01"]
+    assert scored == [(number, "untouched", *NAMES) for number in "01"]
     assert [path.name for path in tmp_path.iterdir()] == ["scores.json"]
-    judged.clear()
+    scored.clear()
     resumed, _ = robustness.score_perturbed(model, rows[:4], NAMES, tmp_path)
-    assert judged == [(number, "untouched", *NAMES) for number in "23"]
-    judged.clear()
+    assert scored == [(number, "untouched", *NAMES) for number in "23"]
+    scored.clear()
     more, _ = robustness.score_perturbed(model, rows[:5], (*NAMES, "saturation"), tmp_path)
-    assert judged == [
+    assert scored == [
         *((number, "saturation") for number in "0123"),
         ("4", "untouched", *NAMES, "saturation"),
     ]
@@ -124,10 +124,10 @@ def test_the_summary_is_the_auc_of_each_cell():
         }
         for row in rows
     }
-    summary = robustness.summarise_scores(
+    summary = robustness.summarize_scores(
         [*rows, Row("not scored", 1, "FVFA", "swap", "p")], scores, ["jpeg"]
     )
-    assert (summary["clips"], summary["genuine"], summary["fake"], summary["identities"]) == (40, 20, 20, 10)
+    assert (summary["clips"], summary["real"], summary["fake"], summary["identities"]) == (40, 20, 20, 10)
     levels = summary["perturbations"]["jpeg"]["levels"]
     assert [cell["value"] for cell in levels] == [25, 18, 15, 10, 7]
     labels = [row.label for row in rows]
@@ -137,8 +137,8 @@ def test_the_summary_is_the_auc_of_each_cell():
         assert cell["low"] <= cell["auc"] <= cell["high"]
     assert levels[0]["auc"] > 0.95
     assert levels[4]["low"] < 0.5 < levels[4]["high"]
-    with pytest.raises(AVFFError, match="1 clips could be used, 1 of them genuine"):
-        robustness.summarise_scores(rows[:1], scores, ["jpeg"])
+    with pytest.raises(AVFFError, match="1 clips could be used, 1 of them real"):
+        robustness.summarize_scores(rows[:1], scores, ["jpeg"])
 
 
 def test_a_smaller_subset_is_part_of_a_larger_one():
@@ -148,7 +148,7 @@ def test_a_smaller_subset_is_part_of_a_larger_one():
     assert set(six) < set(twelve)
     assert (
         len(robustness.balanced_subset(rows, 40)) == 29
-    )  # nine are fake, and twenty of the genuine are taken
+    )  # nine are fake, and twenty of the real ones are taken
 
 
 def test_the_command_draws_a_panel_for_each_perturbation(rows, tmp_path, capsys):
@@ -167,5 +167,5 @@ def test_the_command_draws_a_panel_for_each_perturbation(rows, tmp_path, capsys)
 
 def test_the_grid_is_the_fields():
     streams = [entry.stream for entry in PERTURBATIONS.values()]
-    assert (streams.count("picture"), streams.count("sound")) == (8, 4)
+    assert (streams.count("video"), streams.count("audio")) == (8, 4)
     assert {len(entry.values) for entry in PERTURBATIONS.values()} == {5}

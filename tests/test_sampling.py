@@ -1,6 +1,6 @@
-"""Windows are what their labels say: in step, balanced, the same everywhere, and of no broken file."""
+"""Windows match their labels: synchronous, balanced, reproducible, and never of an unreadable file."""
 
-import warnings
+import logging
 from collections import Counter
 from dataclasses import fields, replace
 
@@ -9,25 +9,24 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from avff_lib.clip import AVFFError, Clip, InputSpec
-from avff_lib.data import loader
-from avff_lib.data.augment import LIGHT, STRONG, Augment, change_speed
-from avff_lib.data.loader import (
-    SHORTEST_SHIFT,
-    Example,
-    WindowBatches,
-    possible_labels,
-    pseudo_fake,
-    random_window,
-    window_label,
-    window_starts,
-)
+from avff_lib.data import dataset
+from avff_lib.data.dataset import MIN_PSEUDO_FAKE_SHIFT, AVDataset, pseudo_fake, random_window
+from avff_lib.data.examples import Example
+from avff_lib.data.labels import possible_labels, window_label
+from avff_lib.data.loader import BatchReader, make_loader
 from avff_lib.data.manifest import Row
+from avff_lib.data.sampler import WindowSampler
 from avff_lib.data.shards import STREAMS, StoredExample
+from avff_lib.data.transforms import LIGHT, STRONG, Augment, change_speed
+from avff_lib.errors import AVFFError
+from avff_lib.inference.windows import window_starts
+from avff_lib.media.clip import Clip
+from avff_lib.preprocess.spec import InputSpec
 
 RATE = 16_000
 SPEC = InputSpec(duration=1.0, frame_count=25, image_size=32)
 NONE = Augment(flip=0.0)
+MIRRORED = Augment()
 VISUAL = {
     "flip": 1.0, "crop": 0.3, "brightness": 0.4, "contrast": 0.4, "saturation": 0.8, "hue": 0.1, "blur": 2.0,
     "pixel_noise": 12.0, "jpeg": 1.0, "cutout": 1.0,
@@ -74,12 +73,12 @@ def lags(window: Clip, slack: float = 0.025) -> np.ndarray:
 @pytest.fixture
 def windows(monkeypatch):
     """What `prepare` is given, instead of what it makes of it."""
-    monkeypatch.setattr(loader, "prepare", lambda window, spec: window)
+    monkeypatch.setattr(dataset, "prepare", lambda window, spec: window)
 
 
 @pytest.fixture
-def people() -> list[Example]:
-    """One person with 30 genuine clips and 1 forged, one with 2 and 9; the grey says which clip it is."""
+def identities() -> list[Example]:
+    """One person with 30 real clips and 1 fake, one with 2 and 9; the grey says which clip it is."""
     whose = [("a", 0)] * 30 + [("a", 1)] + [("b", 0)] * 2 + [("b", 1)] * 9
     return [
         Example(
@@ -103,6 +102,14 @@ def stored(examples: list[Example], folder) -> list[StoredExample]:
     return entries
 
 
+def batch_at(examples, size, step=0, rows=slice(None), *, seed=0, transforms=MIRRORED, **options):
+    """Inputs and labels of some rows of a batch, as a run that is resumed at ``step`` reads them."""
+    dataset = AVDataset(examples, SPEC, transforms=transforms)
+    shares = {"start_step": step, "steps": step + 1, "shares": [rows]}
+    batch = next(BatchReader(make_loader(dataset, batch_size=size, seed=seed, **shares, **options)))
+    return batch.inputs, batch.labels
+
+
 def same(one, other) -> bool:
     return all(
         torch.equal(*pair)
@@ -110,7 +117,7 @@ def same(one, other) -> bool:
     )
 
 
-def test_windows_are_labelled_by_what_is_forged_in_them():
+def test_windows_are_labelled_by_what_is_fake_in_them():
     row = Row(None, 1, "FVFA", "x", "a", fake_segments=((1.0, 2.0),))
     assert [window_label(row, start, 1.0) for start in (0.0, 0.2, 0.3, 1.0, 1.7, 1.8)] == [0, 0, 1, 1, 1, 0]
     assert window_label(Row(None, 1, "FVFA", "x", "a"), 0.0, 1.0) == 1
@@ -126,10 +133,10 @@ def test_windows_cover_the_clip_to_its_end():
 @pytest.mark.parametrize("speed", [0.0, 0.1])
 @pytest.mark.parametrize("length", [1.0, 1.08, 3.2])
 def test_a_window_keeps_both_streams_in_step(windows, length, speed):
-    """A shifted sound would be a forgery labelled genuine; a stretched one would speak another language."""
+    """A shifted sound would be a forgery labelled real; a stretched one would speak another language."""
     example, rng, rates = clock(length), np.random.default_rng(0), []
     for _ in range(20):
-        window, label = random_window(example, SPEC, rng, augment=Augment(speed=speed))
+        window, label = random_window(example, SPEC, rng, transforms=Augment(speed=speed))
         assert (label, len(window.frames)) == (0, 25)
         assert window.duration == pytest.approx(1.0)
         shown, heard = window.frames[:, 0, 0, 0] / 70, window.waveform[200:15_800] / 0.3
@@ -157,7 +164,7 @@ def test_an_augmentation_moves_no_stream_against_the_other(windows, name):
     augment = {"light": LIGHT, "strong": STRONG}.get(name) or Augment(**{name: (VISUAL | AUDIBLE)[name]})
     rng = np.random.default_rng(1)
     found = [
-        lags(random_window(Example(clock().row, claps(seed)), SPEC, rng, augment=augment)[0])
+        lags(random_window(Example(clock().row, claps(seed)), SPEC, rng, transforms=augment)[0])
         for seed in range(12)
     ]
     found = np.concatenate(found)
@@ -166,11 +173,11 @@ def test_an_augmentation_moves_no_stream_against_the_other(windows, name):
     assert found.max() < 0.025
 
 
-def test_lags_see_a_shift(windows):
+def test_lags_measure_a_shift(windows):
     """The ruler of the test above, held against forgeries."""
     rng = np.random.default_rng(1)
     found = [
-        lags(pseudo_fake(Example(clock().row, claps(seed)), SPEC, rng, augment=NONE)) for seed in range(12)
+        lags(pseudo_fake(Example(clock().row, claps(seed)), SPEC, rng, transforms=NONE)) for seed in range(12)
     ]
     assert np.mean(np.concatenate(found) > 0.025) > 0.6
 
@@ -201,7 +208,7 @@ def test_strengths_of_zero_change_nothing(windows):
     changed = NONE(clip, rng)
     for name in STREAMS:
         assert np.array_equal(getattr(changed, name), getattr(clip, name))
-    window, _ = random_window(Example(clock().row, clip), SPEC, rng, augment=NONE)
+    window, _ = random_window(Example(clock().row, clip), SPEC, rng, transforms=NONE)
     cut = clip.window(window.start, 1.0)
     assert np.array_equal(window.waveform, cut.waveform)
     assert np.array_equal(window.frames, cut.frames[cut.nearest_frames(cut.start + SPEC.frame_times)])
@@ -229,66 +236,90 @@ def test_a_pseudo_fake_hears_another_moment_and_is_labelled(windows):
     for speed in (0.0, 0.1):
         for length in (1.25, 3.2):
             for _ in range(30):
-                window = pseudo_fake(clock(length), SPEC, rng, augment=Augment(speed=speed))
+                window = pseudo_fake(clock(length), SPEC, rng, transforms=Augment(speed=speed))
                 shown, heard = window.frames[12, 0, 0, 0] / 70, window.waveform[8_000] / 0.3
                 shifts.append(heard - shown)
                 assert window.start <= shown <= window.start + 1.1
-    assert np.abs(shifts).min() > 0.9 * SHORTEST_SHIFT - 0.04  # a tenth slower, and half a frame
+    assert np.abs(shifts).min() > 0.9 * MIN_PSEUDO_FAKE_SHIFT - 0.04  # a tenth slower, and half a frame
     assert np.abs(shifts).max() > 1
     assert min(shifts) < 0 < max(shifts)
 
 
-def test_pseudo_fakes_are_half_of_the_forged_windows_and_all_where_there_are_no_others(monkeypatch):
-    genuine = [clock(), clock()]
-    forged = replace(clock(), row=Row(None, 1, "FVFA", "x", "a"))
+def test_pseudo_fakes_are_half_of_the_fake_windows_and_all_where_there_are_no_others(monkeypatch):
+    real = [clock(), clock()]
+    fake = replace(clock(), row=Row(None, 1, "FVFA", "x", "a"))
     made = []
     monkeypatch.setattr(
-        loader,
+        dataset,
         "pseudo_fake",
         lambda example, *rest, **more: made.append(example) or pseudo_fake(example, *rest, **more),
     )
     for examples, augment, share in (
-        ([*genuine, forged], Augment(pseudo_fake=0.5), 0.5),
-        ([*genuine, forged], Augment(), 0.0),
-        (genuine, Augment(pseudo_fake=0.1), 1.0),
+        ([*real, fake], Augment(pseudo_fake=0.5), 0.5),
+        ([*real, fake], Augment(), 0.0),
+        (real, Augment(pseudo_fake=0.1), 1.0),
     ):
         made.clear()
-        _, labels = WindowBatches(examples, SPEC, 100, 0, augment=augment)(0)
+        _, labels = batch_at(examples, 100, transforms=augment)
         assert labels.tolist() == [0, 1] * 50
         assert abs(len(made) / 50 - share) < 0.2 * (share == 0.5) + 1e-9
         assert all(example.row.label == 0 for example in made)
+    short = AVDataset([clock(1.1), fake], SPEC, transforms=Augment(pseudo_fake=0.5))
     with pytest.raises(AVFFError, match=r"lasts 1\.2 s"):
-        WindowBatches([clock(1.1), forged], SPEC, 4, 0, augment=Augment(pseudo_fake=0.5))
+        WindowSampler(short, batch_size=4, steps=1)
 
 
-def test_a_batch_depends_on_seed_and_step_alone(people):
-    def batches(seed):
-        return WindowBatches(people, SPEC, 6, seed, augment=STRONG)
+def test_a_batch_depends_on_seed_and_step_alone(identities):
+    dataset = AVDataset(identities, SPEC, transforms=STRONG)
+    whole = [(batch.inputs, batch.labels) for batch in make_loader(dataset, batch_size=6, steps=9, seed=1)]
 
-    first, again = batches(1), batches(1)
-    first(0)
-    assert same(first(7), again(7))
-    assert not same(first(7), first(8))
-    assert not same(first(7), batches(2)(7))
+    def batch(step, seed=1):
+        return batch_at(identities, 6, step, seed=seed, transforms=STRONG)
+
+    assert same(whole[7], batch(7))
+    assert not same(whole[7], batch(8))
+    assert not same(whole[7], batch(7, seed=2))
 
 
-def test_rows_drawn_alone_are_rows_of_the_whole_batch(people):
-    batches = WindowBatches(people, SPEC, 6, 1, augment=STRONG)
-    inputs, labels = batches(3)
+def test_workers_read_the_same_batches(identities):
+    dataset = AVDataset(identities, SPEC, transforms=replace(STRONG, pseudo_fake=0.3))
+    alone, shared = (
+        [(b.inputs, b.labels) for b in make_loader(dataset, batch_size=6, steps=5, num_workers=workers)]
+        for workers in (0, 2)
+    )
+    assert len(shared) == 5
+    assert all(same(*pair) for pair in zip(alone, shared, strict=True))
+
+
+def test_a_draw_is_a_key_and_a_number_the_middle_of_a_clip(identities):
+    dataset = AVDataset(identities, SPEC, transforms=STRONG)
+    draw = WindowSampler(dataset, batch_size=4, steps=1).key(0, 1)
+    one, other = dataset[draw], dataset[draw]
+    assert torch.equal(one.frames, other.frames)
+    assert torch.equal(one.audio, other.audio)
+    assert one.label == 1
+    assert len(dataset) == 42
+    sample = AVDataset([clock()], SPEC)[0]
+    shown = (sample.frames[:, 0, 0, 0] + 1) / 2 * 255 / 70
+    assert shown.numpy() == pytest.approx(1.1 + SPEC.frame_times, abs=0.02 + 1 / 70 + 1e-3)
+    assert sample.label == 0
+
+
+def test_rows_drawn_alone_are_rows_of_the_whole_batch(identities):
+    inputs, labels = batch_at(identities, 6, 3, transforms=STRONG)
     for rows in (slice(0, 3), slice(3, 6), slice(1, None, 2), slice(4, 5)):
-        part, part_labels = batches(3, rows)
+        part, part_labels = batch_at(identities, 6, 3, rows, transforms=STRONG)
         assert torch.equal(part.frames, inputs.frames[rows])
         assert torch.equal(part.audio, inputs.audio[rows])
         assert torch.equal(part_labels, labels[rows])
 
 
 @pytest.mark.parametrize("identity_balanced", [False, True])
-def test_classes_and_if_wished_people_are_drawn_equally_often(people, identity_balanced):
-    batches = WindowBatches(people, SPEC, 400, 0, identity_balanced=identity_balanced, augment=NONE)
-    inputs, labels = batches(0)
+def test_classes_and_if_wished_people_are_drawn_equally_often(identities, identity_balanced):
+    inputs, labels = batch_at(identities, 400, identity_balanced=identity_balanced, transforms=NONE)
     clips = ((inputs.frames[:, 0, 0, 0, 0] + 1) / 2 * 255 / 4).round().int().tolist()
-    assert [people[number].row.label for number in clips] == labels.tolist()
-    drawn = Counter((people[number].row.source, people[number].row.label) for number in clips)
+    assert [identities[number].row.label for number in clips] == labels.tolist()
+    drawn = Counter((identities[number].row.source, identities[number].row.label) for number in clips)
     clip_shares = {("a", 0): 30 / 32, ("a", 1): 1 / 10, ("b", 0): 2 / 32, ("b", 1): 9 / 10}
     for key, share in clip_shares.items():
         assert drawn[key] / 200 == pytest.approx(0.5 if identity_balanced else share, abs=0.11), key
@@ -296,24 +327,24 @@ def test_classes_and_if_wished_people_are_drawn_equally_often(people, identity_b
 
 
 def test_classes_are_those_of_windows_not_of_clips():
-    """Half of the clips are forged for half of their time: counted by clip, only a third would be forged."""
-    forged = np.repeat([0, 1, 0], [0, 40, 40]).astype(np.uint8)  # 1.6 s of 3.2 s
+    """Half of the clips are fake for half of their time: counted by clip, only a third would be fake."""
+    fake = np.repeat([0, 1, 0], [0, 40, 40]).astype(np.uint8)  # 1.6 s of 3.2 s
     partly = Example(
         Row(None, 1, "FVFA", "x", "a", fake_segments=((0.0, 1.6),)),
-        clip_of(np.broadcast_to(50 + 100 * forged[:, None, None, None], (80, 8, 8, 3)), np.zeros(51_200)),
+        clip_of(np.broadcast_to(50 + 100 * fake[:, None, None, None], (80, 8, 8, 3)), np.zeros(51_200)),
     )
     examples = [clock(), partly]
     assert [possible_labels(example, SPEC) for example in examples] == [{0}, {0, 1}]
-    inputs, labels = WindowBatches(examples, SPEC, 100, 0, augment=NONE)(0)
+    inputs, labels = batch_at(examples, 100, transforms=NONE)
     assert labels.tolist() == [0, 1] * 50
     values = (inputs.frames[:, :, 0, 0, 0] + 1) / 2 * 255
     of_partly = ((values - 50).abs() < 1) | ((values - 150).abs() < 1)
     of_partly = of_partly.all(dim=1)
-    forged_share = (values > 149).float().mean(dim=1)
+    fake_share = (values > 149).float().mean(dim=1)
     assert of_partly[labels == 1].all()
-    assert 10 < of_partly[labels == 0].sum() < 40  # genuine windows come from both clips
-    assert (forged_share[of_partly & (labels == 1)] > 0.2).all()
-    assert (forged_share[of_partly & (labels == 0)] < 0.3).all()
+    assert 10 < of_partly[labels == 0].sum() < 40  # real windows come from both clips
+    assert (fake_share[of_partly & (labels == 1)] > 0.2).all()
+    assert (fake_share[of_partly & (labels == 0)] < 0.3).all()
 
 
 def test_a_label_that_a_clip_does_not_have_is_refused():
@@ -321,22 +352,24 @@ def test_a_label_that_a_clip_does_not_have_is_refused():
         random_window(clock(), SPEC, np.random.default_rng(0), label=1)
 
 
-def test_what_cannot_be_read_is_skipped_named_once_and_counted(people, tmp_path):
-    """One shard is cut off, one holds sound that is no number."""
-    good = stored(people, tmp_path)
-    whole = WindowBatches(good, SPEC, 40, 0)
-    expected = [whole(step) for step in range(3)]
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_cannot_be_read_is_skipped_named_once_and_counted(identities, tmp_path, caplog, workers):
+    """One shard is cut off, one holds non-finite audio."""
+    good = stored(identities, tmp_path)
+    expected = [batch_at(good, 40, step) for step in range(3)]
     cut, rotten = good[3], good[35]
     cut.shard.write_bytes(cut.shard.read_bytes()[:500])
-    clip = people[35].clip
+    clip = identities[35].clip
     sound = clip.waveform.copy()
     sound[100] = np.nan
     save_file({"00.frames": clip.frames, "00.times": clip.times, "00.waveform": sound}, rotten.shard)
-    batches = WindowBatches(good, SPEC, 40, 0)
-    with pytest.warns(UserWarning, match="is skipped") as said:
-        found = [batches(step) for step in range(3)]
-    assert {entry.row.path.name for entry in batches.skipped} == {"3.mp4", "35.mp4"}
-    assert len(batches.skipped) == len(said) == 2
+    dataset = AVDataset(good, SPEC, transforms=MIRRORED)
+    reader = BatchReader(make_loader(dataset, batch_size=40, steps=3, num_workers=workers))
+    with caplog.at_level(logging.WARNING):
+        found = [(batch.inputs, batch.labels) for batch in reader]
+    assert set(reader.skipped) == {3, 35}
+    assert {entry.row.path.name for entry in reader.skipped.values()} == {"3.mp4", "35.mp4"}
+    assert [" is skipped: " in message for message in caplog.messages] == [True, True]
     assert all(torch.isfinite(inputs.audio).all() for inputs, _ in found)
     greys = torch.cat([inputs.frames[:, 0, 0, 0, 0] for inputs, _ in found])
     numbers = ((greys + 1) / 2 * 255 / 4).round().int().tolist()
@@ -346,31 +379,32 @@ def test_what_cannot_be_read_is_skipped_named_once_and_counted(people, tmp_path)
         assert torch.equal(labels, labels_before)
         changed += sum(not torch.equal(*pair) for pair in zip(inputs.frames, before.frames, strict=True))
     assert 0 < changed < 20  # the other rows are what they were
-    with warnings.catch_warnings(record=True):
-        warnings.simplefilter("always")
-        assert same(WindowBatches(good, SPEC, 40, 0)(2), found[2])  # known to be broken or not
+    assert same(batch_at(good, 40, 2), found[2])  # known to be broken or not
 
 
-def test_a_run_stops_where_more_than_a_tenth_of_a_class_is_missing(people, tmp_path):
-    good = stored(people, tmp_path)
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_run_stops_where_more_than_a_tenth_of_a_class_is_missing(identities, tmp_path, caplog, workers):
+    good = stored(identities, tmp_path)
     for example in [e for e in good if e.row.label == 1][:2]:
         example.shard.unlink()
-    batches = WindowBatches(good, SPEC, 400, 0)  # so many rows that both are met
-    said = "2 of 10 forged clips cannot be read, and at most 10% may be missing"
-    with pytest.warns(UserWarning, match="is skipped"), pytest.raises(AVFFError, match=said):
-        batches(0)
+    message = "^2 of 10 fake clips cannot be read, and at most 10% may be missing"
+    with pytest.raises(AVFFError, match=message):
+        batch_at(good, 400, num_workers=workers)  # so many rows that both are met
+    assert "is skipped" in caplog.text
 
 
-def test_a_run_stops_where_the_last_clip_of_its_kind_is_missing(people, tmp_path):
-    """Few of the genuine clips are long enough for pseudo fakes: here one, which is less than a tenth."""
-    short = [replace(e, clip=e.clip.window(0.0, 1.1)) for e in people if e.row.label == 0]
-    good = stored([*short, people[0]], tmp_path)
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_run_stops_where_the_last_clip_of_its_kind_is_missing(identities, tmp_path, workers):
+    """Few of the real clips are long enough for pseudo fakes: here one, which is less than a tenth."""
+    short = [replace(e, clip=e.clip.window(0.0, 1.1)) for e in identities if e.row.label == 0]
+    good = stored([*short, identities[0]], tmp_path)
     good[-1].shard.unlink()
-    batches = WindowBatches(good, SPEC, 2, 0, augment=Augment(pseudo_fake=1.0))
-    with pytest.warns(UserWarning, match="is skipped"), pytest.raises(AVFFError, match="no clip is left"):
-        batches(0)
+    missing = good[-1].row.path.name
+    with pytest.raises(AVFFError, match=f"^no clip is left for .*{missing}: .*cannot be read") as error:
+        batch_at(good, 2, transforms=Augment(pseudo_fake=1.0), num_workers=workers)
+    assert "\n" not in str(error.value)
 
 
 def test_no_clips_to_train_on_is_said():
     with pytest.raises(AVFFError, match="no clips"):
-        WindowBatches([], SPEC, 4, 0)
+        WindowSampler(AVDataset([], SPEC), batch_size=4, steps=1)

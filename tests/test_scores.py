@@ -1,4 +1,4 @@
-"""The scores that chapters 12 and 13 compute from: what the file holds."""
+"""The stored scores that chapters 12 and 13 compute from."""
 
 import json
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from avff_lib.evaluation.metrics import binary_metrics
-from avff_lib.timeline import clip_score
-from avff_lib.verdict import Calibration
+from avff_lib.inference.timeline import aggregate_scores
+from avff_lib.models.calibration import Calibration
 
 RESULTS = Path(__file__).parents[1] / "results"
 
@@ -18,19 +18,19 @@ def test_stored_scores_are_of_other_people_in_either_split():
         table = stored[split]
         assert {len(column) for column in table.values()} == {count}
         assert set(table["label"]) == {0, 1}
-        for label, method, (start, end), windows, forged in zip(
+        for label, method, (start, end), windows, fake in zip(
             *(table[key] for key in ("label", "method", "segment", "windows", "window_labels")), strict=True
         ):
-            assert (label == 0) == (method == "real") == (start == end) == (not any(forged))
-            assert len(windows) == len(forged)
+            assert (label == 0) == (method == "real") == (start == end) == (not any(fake))
+            assert len(windows) == len(fake)
             assert 0 <= min(windows) <= max(windows) <= 1
-    assert not set(stored["val"]["person"]) & set(stored["test"]["person"])
+    assert not set(stored["val"]["identity"]) & set(stored["test"]["identity"])
 
 
 def test_stored_scores_give_the_results_of_the_shipped_detector():
     stored = json.loads((RESULTS / "scores-avff-tiny.json").read_text())["test"]
     trained = json.loads((RESULTS / "avff-tiny.json").read_text())
-    scores = np.array([clip_score(windows, Calibration()) for windows in stored["windows"]])
+    scores = np.array([aggregate_scores(windows, Calibration()) for windows in stored["windows"]])
     auc = binary_metrics(np.array(stored["label"]), scores, 0.5)["auc"]
     (shipped,) = (run for run in trained["runs"] if run["seed"] == trained["shipped"])
     assert abs(auc - shipped["auc"]) < 1e-4

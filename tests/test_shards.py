@@ -7,11 +7,15 @@ import pytest
 import torch
 
 from avff_lib import cli
-from avff_lib.clip import AVFFError, InputSpec
 from avff_lib.data import shards
-from avff_lib.data.loader import WindowBatches, load_examples
+from avff_lib.data.dataset import AVDataset
+from avff_lib.data.examples import load_examples
+from avff_lib.data.loader import make_loader
 from avff_lib.data.manifest import read_manifest, write_manifest
+from avff_lib.data.transforms import STRONG
+from avff_lib.errors import AVFFError
 from avff_lib.models import AVFF
+from avff_lib.preprocess.spec import InputSpec
 from avff_lib.synth import write_corpus
 
 SPEC = InputSpec(image_size=64)
@@ -19,7 +23,7 @@ SPEC = InputSpec(image_size=64)
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
-    """Five genuine and forged clips, and one file that is no video."""
+    """Five real and fake clips, and one file that is no video."""
     out = tmp_path_factory.mktemp("dataset")
     rows = read_manifest(write_corpus(out, clips=6, identities=6, seed=1, workers=1))
     rows[2].path.write_bytes(b"no video")
@@ -64,11 +68,13 @@ def test_shards_give_what_decoding_gives(dataset, made):
             assert found.dtype == expected.dtype
             assert np.array_equal(found, expected), name
         assert (one.clip.start, one.clip.duration) == (other.clip.start, other.clip.duration)
-    inputs, labels = WindowBatches(stored, SPEC, 4, seed=0)(3)
-    expected, expected_labels = WindowBatches(decoded, SPEC, 4, seed=0)(3)
-    assert torch.equal(inputs.frames, expected.frames)
-    assert torch.equal(inputs.audio, expected.audio)
-    assert torch.equal(labels, expected_labels)
+    found, expected = (
+        next(iter(make_loader(AVDataset(examples, SPEC, transforms=STRONG), batch_size=4, steps=1)))
+        for examples in (stored, decoded)
+    )
+    assert torch.equal(found.inputs.frames, expected.inputs.frames)
+    assert torch.equal(found.inputs.audio, expected.inputs.audio)
+    assert torch.equal(found.labels, expected.labels)
 
 
 def test_only_what_is_damaged_or_changed_is_made_anew(dataset, made, copy, monkeypatch):
@@ -95,7 +101,7 @@ def test_an_interrupted_run_is_no_dataset_and_can_go_on(dataset, made, copy, mon
 
     for path in copy.iterdir():
         path.unlink()
-    monkeypatch.setattr(shards, "map_in_processes", lambda function, jobs, *_, **__: map(function, jobs))
+    monkeypatch.setattr(shards, "parallel_map", lambda function, jobs, *_, **__: map(function, jobs))
     with monkeypatch.context() as patch:
         patch.setattr(shards, "_make_shard", killed)
         with pytest.raises(KeyboardInterrupt):
@@ -113,7 +119,7 @@ def test_mending_that_is_interrupted_keeps_what_was_whole_behind_it(dataset, cop
     first, second = sorted(copy.glob("*.safetensors"))
     first.unlink()
     kept = second.stat().st_mtime_ns
-    monkeypatch.setattr(shards, "map_in_processes", lambda function, jobs, *_, **__: map(function, jobs))
+    monkeypatch.setattr(shards, "parallel_map", lambda function, jobs, *_, **__: map(function, jobs))
     with monkeypatch.context() as patch:
         digest = shards._sha256
 

@@ -6,7 +6,16 @@ import torch
 
 from avff_lib.synth.acoustics import room_and_noise, vocode
 from avff_lib.synth.phones import MOUTH, PHONES, invent_lexicon, sentence
-from avff_lib.synth.speech import HOP, SAMPLE_RATE, SOUND, TRACK_RATE, Articulation, Voice, articulate, speak
+from avff_lib.synth.speech import (
+    ACOUSTICS,
+    HOP_LENGTH,
+    SAMPLE_RATE,
+    TRACK_RATE,
+    Articulation,
+    Voice,
+    articulate,
+    speak,
+)
 
 PLAIN = Voice(pitch=120.0, pitch_range=2.0, tract=1.0, breath=0.0, tilt=4000.0, rate=1.0, effort=1.0)
 
@@ -21,11 +30,11 @@ def utterance(seed: int, duration: float = 3.2) -> tuple[Articulation, np.ndarra
 def sustained(phone: str, seconds: float = 1.0) -> Articulation:
     """A track that holds one phone, at a steady pitch of 100 Hz."""
     target = PHONES[phone]
-    values = dict.fromkeys(SOUND, 0.0) | {"pitch": 100.0, "voicing": target.voicing}
-    values |= dict(zip(SOUND[:3], target.formants, strict=True))
-    values |= {"frication": target.frication, "centre": target.centre, "spread": target.spread}
+    values = dict.fromkeys(ACOUSTICS, 0.0) | {"pitch": 100.0, "voicing": target.voicing}
+    values |= dict(zip(ACOUSTICS[:3], target.formants, strict=True))
+    values |= {"frication": target.frication, "center": target.center, "spread": target.spread}
     count = round(seconds * TRACK_RATE)
-    sound = np.tile(np.array([values[name] for name in SOUND], np.float32), (count, 1))
+    sound = np.tile(np.array([values[name] for name in ACOUSTICS], np.float32), (count, 1))
     return Articulation(np.tile(np.array(target.mouth, np.float32), (count, 1)), sound)
 
 
@@ -39,8 +48,8 @@ def power_spectrum(waveform: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def test_shapes_ranges_and_determinism():
     track, waveform = utterance(0)
     assert track.mouth.shape == (640, len(MOUTH))
-    assert track.sound.shape == (640, len(SOUND))
-    assert waveform.shape == (640 * HOP,)
+    assert track.acoustics.shape == (640, len(ACOUSTICS))
+    assert waveform.shape == (640 * HOP_LENGTH,)
     assert waveform.dtype == np.float32
     assert track.mouth.min() >= 0
     assert track.mouth.max() <= 1
@@ -93,7 +102,7 @@ def test_lips_and_voice_belong_together():
         values = []
         for seed in range(8):
             track, waveform = utterance(seed)
-            loudness = np.log(np.sqrt(np.mean(waveform.reshape(-1, HOP) ** 2, axis=1)) + 1e-3)
+            loudness = np.log(np.sqrt(np.mean(waveform.reshape(-1, HOP_LENGTH) ** 2, axis=1)) + 1e-3)
             values.append(np.corrcoef(np.roll(track.mouth[:, 0], shift), loudness)[0, 1])
         return float(np.mean(values))
 
@@ -112,8 +121,8 @@ def test_window_and_splice():
     np.testing.assert_array_equal(part.mouth, track.mouth[200:300])
     weight = np.linspace(0, 1, 100)
     mixed = part.splice(track.window(2.0, 0.5), weight)
-    np.testing.assert_array_equal(mixed.sound[0], part.sound[0])
-    np.testing.assert_array_equal(mixed.sound[-1], track.sound[499])
+    np.testing.assert_array_equal(mixed.acoustics[0], part.acoustics[0])
+    np.testing.assert_array_equal(mixed.acoustics[-1], track.acoustics[499])
     with pytest.raises(ValueError, match="outside"):
         track.window(3.0, 0.5)
 

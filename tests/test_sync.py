@@ -7,8 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from avff_lib import sync, synth
-from avff_lib.clip import AVFFError, Clip
+from avff_lib import synth
+from avff_lib.errors import AVFFError
+from avff_lib.faces.mouth import _stretch
+from avff_lib.inference import sync
+from avff_lib.media.clip import Clip
 from avff_lib.media.encode import write_clip
 from avff_lib.synth.face import Motion, render
 from avff_lib.synth.portrait import Identity, Scene
@@ -17,14 +20,14 @@ TIMES = np.arange(60) / 25
 
 
 @pytest.fixture(scope="module")
-def genuine() -> Clip:
+def real() -> Clip:
     plans = synth.plan_corpus(clips=10, identities=6, seed=4, level="easy", methods=())
     return synth.make_clip(plans[0])
 
 
 @pytest.fixture(scope="module")
-def opening(genuine) -> np.ndarray:
-    return sync.mouth_opening(genuine)
+def opening(real) -> np.ndarray:
+    return sync.mouth_opening(real)
 
 
 def talking_head(opening, shift=0.0, scale=1.0) -> Clip:
@@ -49,20 +52,20 @@ def talking_head(opening, shift=0.0, scale=1.0) -> Clip:
 def test_opening_follows_the_lips_and_not_the_head():
     wave = np.sin(2 * np.pi * 2 * TIMES)
 
-    def answer(clip):
+    def amplitude(clip):
         """How strongly the measured opening moves at the 2 Hz of the wave; slow drift does not count."""
         return abs((sync.mouth_opening(clip) * np.exp(-4j * np.pi * TIMES)).mean())
 
     spoken = talking_head(0.4 + 0.4 * wave)
     assert np.corrcoef(sync.mouth_opening(spoken), wave)[0, 1] > 0.9
-    assert answer(talking_head(0 * wave, shift=0.02 * wave)) < 0.1 * answer(spoken)
-    assert answer(talking_head(0 * wave, scale=1 + 0.03 * wave)) < 0.1 * answer(spoken)
+    assert amplitude(talking_head(0 * wave, shift=0.02 * wave)) < 0.1 * amplitude(spoken)
+    assert amplitude(talking_head(0 * wave, scale=1 + 0.03 * wave)) < 0.1 * amplitude(spoken)
 
 
 def test_stretch_is_the_slope_and_blind_to_a_shift():
     rows = np.arange(10)[:, None] * np.ones((1, 4))
-    assert sync._stretch(0.03 * rows + 5) == pytest.approx(0.03)
-    assert sync._stretch(np.full((10, 4), 7.0)) == pytest.approx(0)
+    assert _stretch(0.03 * rows + 5) == pytest.approx(0.03)
+    assert _stretch(np.full((10, 4), 7.0)) == pytest.approx(0)
 
 
 def test_loudness_is_in_decibels_around_each_time_with_a_floor():
@@ -97,35 +100,37 @@ def test_a_curve_that_says_nothing_correlates_with_nothing():
 
 
 @pytest.mark.parametrize("steps", [-10, -5, 0, 5, 10])
-def test_lag_is_positive_where_the_voice_comes_after_the_lips(genuine, opening, steps):
-    late = replace(genuine, waveform=np.roll(genuine.waveform, round(steps * sync.STEP * 16_000)))
-    found = sync.compare(opening, late)
-    assert found.lag == pytest.approx(steps * sync.STEP, abs=1.01 * sync.STEP)
+def test_lag_is_positive_where_the_voice_comes_after_the_lips(real, opening, steps):
+    late = replace(real, waveform=np.roll(real.waveform, round(steps * sync.CURVE_STEP * 16_000)))
+    found = sync.correlate_streams(opening, late)
+    assert found.lag == pytest.approx(steps * sync.CURVE_STEP, abs=1.01 * sync.CURVE_STEP)
     assert found.correlation == found.curve.max() > 0.3
     assert found.confidence > 0.2
     assert found.correlation_at_zero == found.curve[found.lags == 0]
 
 
-def test_another_clock_gives_the_same_answer(genuine, opening):
-    later = replace(genuine, times=genuine.times + 7, start=7.0)
+def test_another_clock_gives_the_same_curve(real, opening):
+    later = replace(real, times=real.times + 7, start=7.0)
     np.testing.assert_allclose(
-        sync.compare(opening, later).curve, sync.compare(opening, genuine).curve, atol=1e-3
+        sync.correlate_streams(opening, later).curve,
+        sync.correlate_streams(opening, real).curve,
+        atol=1e-3,
     )
-    uneven = np.sort(np.random.default_rng(0).permutation(len(genuine.times))[:60])
-    half = replace(genuine, frames=genuine.frames[uneven], times=genuine.times[uneven])
-    found, expected = sync.measure_sync(half), sync.compare(opening, genuine)
-    assert found.lag == pytest.approx(expected.lag, abs=1.01 * sync.STEP)
+    uneven = np.sort(np.random.default_rng(0).permutation(len(real.times))[:60])
+    half = replace(real, frames=real.frames[uneven], times=real.times[uneven])
+    found, expected = sync.measure_sync(half), sync.correlate_streams(opening, real)
+    assert found.lag == pytest.approx(expected.lag, abs=1.01 * sync.CURVE_STEP)
     assert found.correlation == pytest.approx(expected.correlation, abs=0.15)
 
 
-def test_a_still_picture_has_no_lag_to_be_sure_of(genuine):
-    still = replace(genuine, frames=np.repeat(genuine.frames[:1], len(genuine.frames), axis=0))
+def test_a_still_picture_has_no_lag_to_be_sure_of(real):
+    still = replace(real, frames=np.repeat(real.frames[:1], len(real.frames), axis=0))
     found = sync.measure_sync(still)
     assert found.correlation == found.confidence == 0
 
 
 @pytest.mark.parametrize(
-    ("spoilt", "said"),
+    ("spoilt", "message"),
     [
         (lambda clip: clip.window(0.0, 1.0), "1.00 s of picture are too short"),
         (lambda clip: replace(clip, frames=clip.frames[:20], times=clip.times[:20]), "0.80 s of picture"),
@@ -135,36 +140,36 @@ def test_a_still_picture_has_no_lag_to_be_sure_of(genuine):
         (lambda clip: replace(clip, waveform=np.zeros_like(clip.waveform)), "the sound is silent"),
     ],
 )
-def test_what_cannot_be_measured_is_refused_in_a_sentence(genuine, spoilt, said):
-    with pytest.raises(AVFFError, match=said):
-        sync.measure_sync(spoilt(genuine))
+def test_what_cannot_be_measured_is_refused_in_a_sentence(real, spoilt, message):
+    with pytest.raises(AVFFError, match=message):
+        sync.measure_sync(spoilt(real))
 
 
 def test_a_long_file_is_measured_in_windows_and_parts_without_a_face_are_left_out(
-    genuine, opening, tmp_path, monkeypatch
+    real, opening, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(sync, "WINDOW", genuine.duration)
+    monkeypatch.setattr(sync, "CHUNK_SECONDS", real.duration)
     twice = replace(
-        genuine,
-        frames=np.concatenate([genuine.frames, np.zeros_like(genuine.frames)]),
-        times=np.concatenate([genuine.times, genuine.times + genuine.duration]),
-        waveform=np.concatenate([genuine.waveform, genuine.waveform]),
-        duration=2 * genuine.duration,
+        real,
+        frames=np.concatenate([real.frames, np.zeros_like(real.frames)]),
+        times=np.concatenate([real.times, real.times + real.duration]),
+        waveform=np.concatenate([real.waveform, real.waveform]),
+        duration=2 * real.duration,
     )
     path = tmp_path / "twice.mp4"
     write_clip(twice, path)
-    report = sync.sync_file(path)
-    expected = sync.compare(opening, genuine)
-    assert report.error is None
-    assert report.lag == pytest.approx(expected.lag, abs=1.01 * sync.STEP)
-    assert report.correlation == pytest.approx(expected.correlation, abs=0.1)
-    assert any("no face" in warning and "3.2" in warning for warning in report.warnings)
+    result = sync.sync_file(path)
+    expected = sync.correlate_streams(opening, real)
+    assert result.error is None
+    assert result.lag == pytest.approx(expected.lag, abs=1.01 * sync.CURVE_STEP)
+    assert result.correlation == pytest.approx(expected.correlation, abs=0.1)
+    assert any("no face" in warning and "3.2" in warning for warning in result.warnings)
 
 
-def test_a_file_that_cannot_be_measured_gives_a_report_that_says_why(genuine, tmp_path):
+def test_a_file_that_cannot_be_measured_gives_a_result_with_the_reason(real, tmp_path):
     path = tmp_path / "dark.mp4"
-    write_clip(replace(genuine, frames=np.zeros_like(genuine.frames)), path)
-    report = sync.sync_file(path)
-    assert report.lag is None
-    assert report.error.startswith(f"{path} cannot be measured: no face")
+    write_clip(replace(real, frames=np.zeros_like(real.frames)), path)
+    result = sync.sync_file(path)
+    assert result.lag is None
+    assert result.error.startswith(f"{path} cannot be measured: no face")
     assert "does not exist" in sync.sync_file(tmp_path / "missing.mp4").error

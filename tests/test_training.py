@@ -2,26 +2,27 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from avff_lib.clip import AVFFError, Clip, ModelInputs
-from avff_lib.data.loader import (
-    Example,
-    WindowBatches,
-    load_examples,
-)
+from avff_lib.data.dataset import AVDataset
+from avff_lib.data.examples import Example, load_examples
 from avff_lib.data.manifest import Row
-from avff_lib.losses import hidden_mse, info_nce
+from avff_lib.data.transforms import Augment
+from avff_lib.errors import AVFFError
+from avff_lib.media.clip import Clip
 from avff_lib.media.encode import write_clip
-from avff_lib.nn.sequences import changes, to_steps
-from avff_lib.objectives import retrieval_accuracy, stage_one, stage_two
+from avff_lib.nn.losses import info_nce, masked_mse, retrieval_accuracy
+from avff_lib.nn.sequences import pool_to_steps, subtract_temporal_mean
+from avff_lib.preprocess.spec import ModelInputs
+from avff_lib.training.config import TrainConfig
 from avff_lib.training.loop import fit
+from avff_lib.training.objectives import classification_loss, pretraining_loss
 from avff_lib.training.optim import parameter_groups
-from avff_lib.training.settings import TrainSettings
 
 
 def test_info_nce_equals_its_slow_twin():
@@ -36,30 +37,32 @@ def test_info_nce_equals_its_slow_twin():
     assert info_nce(same, same, 0.1).item() == pytest.approx(math.log(5), rel=1e-5)  # nothing is known
 
 
-def test_hidden_mse_equals_its_slow_twin_and_ignores_what_was_shown():
+def test_masked_mse_equals_its_slow_twin_and_ignores_what_is_visible():
     predicted, target = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
-    hidden = torch.tensor([[1, 0, 0, 1], [0, 0, 1, 0], [0, 0, 0, 0]]).bool()
+    masked = torch.tensor([[1, 0, 0, 1], [0, 0, 1, 0], [0, 0, 0, 0]]).bool()
     errors = [
         (float(predicted[b, t, d]) - float(target[b, t, d])) ** 2
-        for b in range(3) for t in range(4) for d in range(5) if hidden[b, t]
+        for b in range(3) for t in range(4) for d in range(5) if masked[b, t]
     ]  # fmt: skip
-    loss = hidden_mse(predicted, target, hidden)
+    loss = masked_mse(predicted, target, masked)
     assert loss.item() == pytest.approx(sum(errors) / len(errors), rel=1e-5)
-    predicted[~hidden] += 100
-    assert hidden_mse(predicted, target, hidden) == loss
+    predicted[~masked] += 100
+    assert masked_mse(predicted, target, masked) == loss
 
 
-def test_hidden_frames_do_not_reach_the_fusion(mini, inputs):
-    """Changing only frames that are hidden changes the target, never the guess."""
-    guesses = []
-    mini.decoder.register_forward_hook(lambda module, args, output: guesses.append(output[1].detach()))
+def test_masked_frames_do_not_reach_the_fusion(mini, inputs):
+    """Changing only frames that are masked changes the target, never the prediction."""
+    predictions = []
+    mini.decoder.register_forward_hook(lambda module, args, output: predictions.append(output[1].detach()))
     mini.eval()
-    hidden = torch.rand(4, 16, generator=torch.Generator().manual_seed(3)) < 0.5
+    masked = torch.rand(4, 16, generator=torch.Generator().manual_seed(3)) < 0.5
     changed = inputs.frames.clone()
-    changed[hidden] = 0.0
+    changed[masked] = 0.0
     for frames in (inputs.frames, changed):
-        stage_one(mini, ModelInputs(frames, inputs.audio), torch.zeros(4), torch.Generator().manual_seed(3))
-    torch.testing.assert_close(guesses[0], guesses[1])
+        pretraining_loss(
+            mini, ModelInputs(frames, inputs.audio), torch.zeros(4), torch.Generator().manual_seed(3)
+        )
+    torch.testing.assert_close(predictions[0], predictions[1])
 
 
 def test_retrieval_accuracy_of_perfect_and_shuffled_pairs():
@@ -70,8 +73,8 @@ def test_retrieval_accuracy_of_perfect_and_shuffled_pairs():
 
 def test_to_steps_is_a_mean_over_equal_parts():
     sequence = torch.arange(8.0).reshape(1, 8, 1)
-    assert to_steps(sequence, 4).flatten().tolist() == [0.5, 2.5, 4.5, 6.5]
-    assert changes(sequence).flatten().tolist() == [-3.5, -2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 3.5]
+    assert pool_to_steps(sequence, 4).flatten().tolist() == [0.5, 2.5, 4.5, 6.5]
+    assert subtract_temporal_mean(sequence).flatten().tolist() == [-3.5, -2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 3.5]
 
 
 def speaking_example(label: int, seed: int, segments=()) -> Example:
@@ -87,6 +90,10 @@ def speaking_example(label: int, seed: int, segments=()) -> Example:
     clip = Clip(frames, np.arange(50) / 25, (sound / 4).astype(np.float32), 16_000, 0.0, 2.0)
     row = Row(None, label, "FVFA" if label else "RVRA", "x", f"id{seed}", fake_segments=segments)
     return Example(row, clip)
+
+
+def windows(examples: list[Example], model) -> AVDataset:
+    return AVDataset(examples, model.spec, transforms=Augment())
 
 
 @pytest.fixture
@@ -115,23 +122,27 @@ def test_a_clip_without_a_face_or_too_short_is_skipped_with_its_reason(mini, tmp
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_training_lowers_the_loss_of_both_stages(mini, examples, tmp_path, precision):
-    settings = TrainSettings(steps=25, batch_size=8, lr=2e-3, encoder_lr=2e-3, precision=precision)
-    genuine = [example for example in examples if example.row.label == 0]
-    for name, objective, clips in (("one", stage_one, genuine), ("two", stage_two, examples)):
-        history = fit(mini, objective, WindowBatches(clips, mini.spec, 8, 0), settings, tmp_path / name)
+    config = TrainConfig(steps=25, batch_size=8, lr=2e-3, encoder_lr=2e-3, precision=precision)
+    real = [example for example in examples if example.row.label == 0]
+    for name, objective, clips in (
+        ("one", pretraining_loss, real),
+        ("two", classification_loss, examples),
+    ):
+        history = fit(mini, objective, windows(clips, mini), config, tmp_path / name)
         losses = [record["loss"] for record in history]
         assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:3]), name
         assert json.loads((tmp_path / name / "history.json").read_text()) == history
 
 
-def test_a_killed_run_resumes_to_the_same_weights(mini, examples, tmp_path):
-    settings = TrainSettings(steps=6, batch_size=4, save_every=2)
-    batches = WindowBatches(examples, mini.spec, 4, 0)
+def test_a_killed_run_resumes_to_the_same_weights_with_other_workers(mini, examples, tmp_path):
+    config = TrainConfig(steps=6, batch_size=4, save_every=2)
+    dataset = windows(examples, mini)
     start = {name: tensor.clone() for name, tensor in mini.state_dict().items()}
 
-    def run(folder, on_step=None):
+    def run(folder, on_step=None, workers=0):
         mini.load_state_dict(start)
-        return fit(mini, stage_two, batches, settings, folder, on_step)
+        changed = replace(config, num_workers=workers)
+        return fit(mini, classification_loss, dataset, changed, folder, on_step)
 
     whole = run(tmp_path / "whole")
     expected = {name: tensor.clone() for name, tensor in mini.state_dict().items()}
@@ -142,23 +153,23 @@ def test_a_killed_run_resumes_to_the_same_weights(mini, examples, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "killed", kill)
-    assert run(tmp_path / "killed") == whole
+    assert run(tmp_path / "killed", workers=2) == whole
     for name, tensor in mini.state_dict().items():
         assert torch.equal(tensor, expected[name]), name
 
 
-def test_a_folder_of_another_run_and_a_loss_that_is_no_number_stop_the_run(mini, examples, tmp_path):
-    batches = WindowBatches(examples, mini.spec, 4, 0)
-    fit(mini, stage_two, batches, TrainSettings(steps=1), tmp_path)
+def test_a_folder_of_another_run_and_a_non_finite_loss_stop_the_run(mini, examples, tmp_path):
+    dataset = windows(examples, mini)
+    fit(mini, classification_loss, dataset, TrainConfig(steps=1, batch_size=4), tmp_path)
     with pytest.raises(AVFFError, match="another steps"):
-        fit(mini, stage_two, batches, TrainSettings(steps=2), tmp_path)
+        fit(mini, classification_loss, dataset, TrainConfig(steps=2, batch_size=4), tmp_path)
     torch.nn.init.constant_(mini.classifier.norm.weight, torch.nan)
     with pytest.raises(AVFFError, match="loss is nan at step 0"):
-        fit(mini, stage_two, batches, TrainSettings(steps=1), tmp_path / "nan")
+        fit(mini, classification_loss, dataset, TrainConfig(steps=1, batch_size=4), tmp_path / "nan")
 
 
 def test_groups_freeze_encoders_and_spare_biases(mini):
-    groups = parameter_groups(mini, TrainSettings(encoder_lr=0.0))
+    groups = parameter_groups(mini, TrainConfig(encoder_lr=0.0))
     trained = {id(p) for group in groups for p in group["params"]}
     assert all((id(p) in trained) == ("_encoder." not in name) for name, p in mini.named_parameters())
     assert all(p.ndim > 1 for group in groups if group["weight_decay"] for p in group["params"])
@@ -167,4 +178,4 @@ def test_groups_freeze_encoders_and_spare_biases(mini):
 @pytest.mark.parametrize("wrong", [{"steps": 0}, {"lr": 0.0}, {"encoder_lr": -1.0}])
 def test_settings_that_make_no_sense_are_refused(wrong):
     with pytest.raises(AVFFError, match=next(iter(wrong))):
-        TrainSettings(**wrong)
+        TrainConfig(**wrong)

@@ -1,8 +1,9 @@
-"""The same recording twice in a dataset: byte by byte, or encoded anew.
+"""The same recording twice in a dataset: identical when decoded, or in another encoding.
 
-A fingerprint holds a few tiny pictures and a tiny spectrogram of a clip. Compression, another size, frame
-rate or level hardly change them. A clip that begins or ends elsewhere has another fingerprint: cuts of one
-recording are not found.
+A fingerprint holds a few tiny keyframes and a tiny spectrogram of a clip. Compression, another size, frame
+rate or level hardly change them. A clip that begins or ends elsewhere has another fingerprint: different
+parts of one recording are not found. Perceptual hashes (such as those of ``imagehash``) are of single images
+and leave out the audio.
 """
 
 from __future__ import annotations
@@ -15,45 +16,46 @@ import cv2
 import numpy as np
 from scipy.signal import stft
 
-from avff_lib.clip import Clip
 from avff_lib.data.manifest import Row
+from avff_lib.media.clip import Clip
 
-LOOKS, SIDE = 4, 12  # tiny pictures a clip, and their width and height
-WINDOW, HOP = 512, 160  # samples of the spectrogram, made small afterwards
-SOUND_SHAPE = (16, 32)  # bands and moments of the tiny spectrogram
+KEYFRAMES = 4  # per clip
+KEYFRAME_SIZE = 12  # their width and height in pixels
+WINDOW, HOP = 512, 160  # samples; of the spectrogram, which is shrunk afterwards
+SPECTROGRAM_SHAPE = (16, 32)  # bands and time steps of the tiny spectrogram
 FLOOR = 1e-5  # of its power, relative to the loudest: -50 dB
-ALIKE = {"picture": 0.98, "sound": 0.9}  # correlation from which two clips are the same recording
+MIN_CORRELATION = {"video": 0.98, "audio": 0.9}  # of two clips that count as the same recording
 BLOCK = 1024  # clips compared with all others at a time
 
 
 @dataclass(frozen=True, eq=False)
 class Fingerprint:
-    """What one clip is recognised by.
+    """By which duplicates of a clip are recognised.
 
     Attributes:
         content: hash of all decoded frames and samples.
-        picture: ``(576,)`` float32, of mean 0 and length 1, so that a product is a correlation; zeros if
-            nothing is to be seen.
-        sound: ``(512,)`` float32, likewise; how each band rises and falls, not its level.
+        video: ``(576,)`` float32, the keyframes, of mean 0 and length 1, so that a product is a correlation;
+            zeros if the frames are blank.
+        audio: ``(512,)`` float32, the spectrogram likewise, each band relative to its own mean.
     """
 
     content: str
-    picture: np.ndarray
-    sound: np.ndarray
+    video: np.ndarray
+    audio: np.ndarray
 
 
 def fingerprint(clip: Clip) -> Fingerprint:
-    """Recognise a clip by this; its sound has one rate in all clips that are compared."""
-    content = hashlib.sha256(np.ascontiguousarray(clip.frames))
-    content.update(np.ascontiguousarray(clip.waveform))
-    moments = clip.start + (np.arange(LOOKS) + 0.5) / LOOKS * clip.duration
-    looks = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in clip.frames[clip.nearest_frames(moments)]]
-    tiny = [cv2.resize(look, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for look in looks]
-    sound = np.pad(clip.waveform, (0, max(0, WINDOW - len(clip.waveform))))
-    _, _, spectrum = stft(sound, nperseg=WINDOW, noverlap=WINDOW - HOP)
+    """Fingerprint of a clip; all clips that are compared need the same sample rate."""
+    content = hashlib.sha256(np.ascontiguousarray(clip.frames).data)
+    content.update(np.ascontiguousarray(clip.waveform).data)
+    times = clip.start + (np.arange(KEYFRAMES) + 0.5) / KEYFRAMES * clip.duration
+    grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in clip.frames[clip.nearest_frames(times)]]
+    tiny = [cv2.resize(frame, (KEYFRAME_SIZE, KEYFRAME_SIZE), interpolation=cv2.INTER_AREA) for frame in grey]
+    waveform = np.pad(clip.waveform, (0, max(0, WINDOW - len(clip.waveform))))
+    _, _, spectrum = stft(waveform, nperseg=WINDOW, noverlap=WINDOW - HOP)
     power = np.abs(spectrum) ** 2  # (257, N)
     log = np.log(power + FLOOR * power.max() + 1e-20).astype(np.float32)
-    bands = cv2.resize(log, SOUND_SHAPE[::-1], interpolation=cv2.INTER_AREA)
+    bands = cv2.resize(log, SPECTROGRAM_SHAPE[::-1], interpolation=cv2.INTER_AREA)
     return Fingerprint(
         content.hexdigest(), _unit(np.stack(tiny)), _unit(bands - bands.mean(axis=1, keepdims=True))
     )
@@ -62,26 +64,26 @@ def fingerprint(clip: Clip) -> Fingerprint:
 def exact_duplicates(rows: Sequence[Row], prints: Sequence[Fingerprint]) -> tuple[tuple[str, ...], ...]:
     """Groups of paths whose decoded frames and samples are equal."""
     same: dict[str, list[str]] = {}
-    for row, look in zip(rows, prints, strict=True):
-        same.setdefault(look.content, []).append(str(row.path))
+    for row, entry in zip(rows, prints, strict=True):
+        same.setdefault(entry.content, []).append(str(row.path))
     return tuple(tuple(paths) for paths in same.values() if len(paths) > 1)
 
 
 def near_duplicates(rows: Sequence[Row], prints: Sequence[Fingerprint]) -> tuple[tuple[int, int], ...]:
-    """Pairs of indices of clips that look and sound the same and are not equal.
+    """Pairs of indices of clips with nearly the same video and audio that are not identical.
 
-    A forgery may be all but the recording that it was made of, and is meant to be. So within a split only
-    clips of one method and of the same targets are compared; clips of two splits always are.
+    A fake is often nearly the recording that it was made from, as intended. So within a split only clips of
+    the same method and targets are compared; clips of two splits always are.
     """
-    pictures, sounds = (np.stack([getattr(look, stream) for look in prints]) for stream in ALIKE)
-    contents = np.unique([look.content for look in prints], return_inverse=True)[1]
+    video, audio = np.stack([entry.video for entry in prints]), np.stack([entry.audio for entry in prints])
+    contents = np.unique([entry.content for entry in prints], return_inverse=True)[1]
     splits = np.unique([row.split for row in rows], return_inverse=True)[1]
     kinds = np.unique([f"{row.method} {sorted(row.targets)}" for row in rows], return_inverse=True)[1]
     pairs = []
     for first in range(0, len(rows), BLOCK):
         block = slice(first, first + BLOCK)
-        alike = pictures[block] @ pictures.T >= ALIKE["picture"]  # (block, clips)
-        alike &= sounds[block] @ sounds.T >= ALIKE["sound"]
+        alike = video[block] @ video.T >= MIN_CORRELATION["video"]  # (block, clips)
+        alike &= audio[block] @ audio.T >= MIN_CORRELATION["audio"]
         alike &= contents[block, None] != contents
         alike &= (splits[block, None] != splits) | (kinds[block, None] == kinds)
         ones, others = np.nonzero(alike)
@@ -93,23 +95,25 @@ def repetitions(
     exact: Sequence[Sequence[str]], near: Sequence[tuple[int, int]], rows: Sequence[Row]
 ) -> list[str]:
     """Sentences on what `exact_duplicates` and `near_duplicates` found among ``rows``."""
-    found = []
+    sentences = []
     if exact:
         pair = " and ".join(exact[0][:2])
-        found.append(f"{len(exact)} clips are there more than once, such as {pair}; keep one of each")
+        sentences.append(
+            f"{len(exact)} clips are in the dataset more than once, such as {pair}; keep one of each"
+        )
     for across, where in ((True, "two splits"), (False, "one split")):
         pairs = [pair for pair in near if (rows[pair[0]].split != rows[pair[1]].split) == across]
         if pairs:
             one, other = (rows[index].path for index in pairs[0])
-            found.append(
-                f"{len(pairs)} pairs of clips in {where} are the same but for their encoding, such as "
+            sentences.append(
+                f"{len(pairs)} pairs of clips in {where} differ in their encoding only, such as "
                 f"{one} and {other}; keep one of each"
             )
-    return found
+    return sentences
 
 
 def _unit(values: np.ndarray) -> np.ndarray:
-    """``values`` in a row, of mean 0 and length 1."""
+    """``values`` flattened, of mean 0 and length 1; zeros if they are constant."""
     row = values.astype(np.float32).ravel()
     row -= row.mean()
     length = float(np.linalg.norm(row))

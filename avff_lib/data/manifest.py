@@ -1,4 +1,4 @@
-"""One row a clip, whatever dataset it comes from."""
+"""The manifest of a dataset: one row per clip."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from avff_lib.atomic import atomic_write
-from avff_lib.clip import AVFFError
+from avff_lib.errors import AVFFError
+from avff_lib.utils.atomic import atomic_write
 
 CATEGORIES = ("RVRA", "RVFA", "FVRA", "FVFA")  # real/fake video, real/fake audio (FakeAVCeleb)
 SPLITS = ("train", "val", "test")
@@ -22,14 +22,14 @@ class Row:
 
     Attributes:
         path: the media file.
-        label: 1 if any part of either stream is forged, else 0.
+        label: 1 if any part of either stream is fake, else 0.
         category: one of `CATEGORIES`.
-        method: name of the forgery, ``"real"`` for genuine clips.
+        method: name of the forgery, ``"real"`` for real clips.
         source: identity seen in the clip's own recording.
         targets: identities whose face or voice was put in.
         split: one of `SPLITS`.
-        fake_segments: (start, end) of each forged part, in seconds; empty if genuine or not known.
-        group: of people that the source belongs to, in the dataset's own words, such as
+        fake_segments: (start, end) of each fake part, in seconds; empty if real or not known.
+        group: of people that the source belongs to, as the dataset names it, such as
             ``"African, women"``; empty if not known. Metrics are given for each.
     """
 
@@ -53,14 +53,14 @@ def write_manifest(rows: Iterable[Row], path: Path) -> None:
             segments = ";".join(f"{start:.3f}-{end:.3f}" for start, end in row.fake_segments)
             where = Path(os.path.relpath(row.path, path.parent)).as_posix()
             targets = ";".join(row.targets)
-            what = (row.label, row.category, row.method, row.source, targets, row.split, segments)
-            table.writerow([where, *what, row.group])
+            values = (row.label, row.category, row.method, row.source, targets, row.split, segments)
+            table.writerow([where, *values, row.group])
 
 
 def read_manifest(path: Path) -> list[Row]:
     """Read a manifest written by `write_manifest`, or by hand with the same header.
 
-    Only ``path`` and ``label`` are required; the other columns default to what the label says.
+    Only ``path`` and ``label`` are required; the other columns have defaults that follow from the label.
 
     Raises:
         AVFFError: the file is missing or empty, a required column is missing, a value is not one
@@ -75,18 +75,18 @@ def read_manifest(path: Path) -> list[Row]:
             raise AVFFError(f"{path} lacks the column {min(missing)}; its header must hold path and label")
         rows = [_parse(record, path, line) for line, record in enumerate(table, start=2)]
     if not rows:
-        raise AVFFError(f"{path} lists no clips; add one line a clip under the header")
+        raise AVFFError(f"{path} lists no clips; add one line per clip below the header")
     return rows
 
 
 def _parse(record: dict[str, str | None], manifest: Path, line: int) -> Row:
     def value(column: str, default: str, allowed: tuple[str, ...] = ()) -> str:
-        found = (record.get(column) or default).strip()
-        if allowed and found not in allowed:
+        text = (record.get(column) or default).strip()
+        if allowed and text not in allowed:
             raise AVFFError(
-                f"{manifest}, line {line}: {column} is {found!r}; expected one of {', '.join(allowed)}"
+                f"{manifest}, line {line}: {column} is {text!r}; expected one of {', '.join(allowed)}"
             )
-        return found
+        return text
 
     root = manifest.parent.resolve()
     path = (root / value("path", "")).resolve()

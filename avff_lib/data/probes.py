@@ -1,8 +1,8 @@
-"""What the simple probes of the audit measure in one clip.
+"""Features of one clip for the simple probes of the audit.
 
-Each probe sees a little of a clip on purpose: its file, its pauses, its loudness, one frame, its sound,
-or its picture. None of them can tell whether lips and voice belong together. If such a probe finds the
-fakes all the same, a detector may learn that shortcut instead of the forgery.
+Each probe is limited on purpose: to the file, the pauses, the loudness, one frame, the audio, or the video.
+None of them can tell whether lips and voice belong together. If such a probe finds the fakes all the same,
+a detector may learn that shortcut instead of the forgery.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ import cv2
 import numpy as np
 from scipy.stats import kurtosis
 
-from avff_lib.clip import MediaError
 from avff_lib.data.duplicates import Fingerprint, fingerprint
+from avff_lib.errors import MediaError
 from avff_lib.media.decode import probe, read_clip
 
 PROBES = ("metadata", "silence", "loudness", "frame", "audio", "video")
-LONG_SIDE = 320  # pixels; larger pictures are shrunk to it
+LONG_SIDE = 320  # pixels; larger frames are shrunk to it
 SAMPLE_RATE = 16_000
 HOP = SAMPLE_RATE // 100  # 10 ms
-BANDS = 24  # of the spectrum, each an eighth of the range of hearing or so wide
-CELLS = 3  # rows and columns of the grid in which pictures are described
+BANDS = 24  # mel bands of the spectrum
+CELLS = 3  # rows and columns of the grid in which frames are described
 
 
 @dataclass(frozen=True, eq=False)
-class Measured:
-    """One clip, measured.
+class Measurements:
+    """What the probes measure in one clip.
 
     Attributes:
-        features: for each of `PROBES` the named numbers that it sees.
+        features: for each of `PROBES` its features by name.
         codecs: names of the container and of both codecs.
         writer: the program that wrote the file, as far as its tags say.
-        fingerprint: what the clip is known again by.
+        fingerprint: by which duplicates are found.
     """
 
     features: dict[str, dict[str, float]]
@@ -43,15 +43,17 @@ class Measured:
     fingerprint: Fingerprint
 
 
-def measure(path: Path) -> Measured:
-    """Decode a clip once and measure what each probe sees.
+def measure(path: Path) -> Measurements:
+    """Decode a clip once and compute the features of every probe.
 
     Raises:
         MediaError: the file cannot be read, or has fewer than three frames.
     """
     info, clip = probe(path), read_clip(path, sample_rate=SAMPLE_RATE, max_side=LONG_SIDE)
     if len(clip.frames) < 3:
-        raise MediaError(f"{path} has {len(clip.frames)} frames; the audit needs at least 3 to see motion")
+        raise MediaError(
+            f"{path} has {len(clip.frames)} frames; the audit needs at least 3 to measure motion"
+        )
     size = path.stat().st_size
     grey = np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in clip.frames]).astype(np.float32)
     features = {
@@ -73,36 +75,36 @@ def measure(path: Path) -> Measured:
         "video": video_statistics(grey),
     }
     codecs = f"{path.suffix} {info.video_codec} {info.audio_codec}"
-    return Measured(features, codecs, info.writer, fingerprint(clip))
+    return Measurements(features, codecs, info.writer, fingerprint(clip))
 
 
 def silence(waveform: np.ndarray) -> dict[str, float]:
-    """When no one is heard: 35 dB below the loud parts of the clip or near its noise floor; exact zeros."""
+    """Silence: parts 35 dB below the loud ones or near the noise floor, and samples that are exactly zero."""
     level = _envelope_db(waveform)
     floor, loud = np.percentile(level, (5, 95))
-    heard = np.flatnonzero(level > max(loud - 35, min(floor + 6, loud - 12)))
-    sounding = np.flatnonzero(waveform)
-    first, last = (heard[0], heard[-1]) if len(heard) else (len(level), -1)
-    pauses = np.diff(heard) - 1
+    loud_steps = np.flatnonzero(level > max(loud - 35, min(floor + 6, loud - 12)))
+    nonzero = np.flatnonzero(waveform)
+    first, last = (loud_steps[0], loud_steps[-1]) if len(loud_steps) else (len(level), -1)
+    pauses = np.diff(loud_steps) - 1
     return {
         "leading silence (s)": float(first) / 100,
         "trailing silence (s)": float(len(level) - 1 - last) / 100,
-        "share of pauses": 1 - len(heard) / len(level),
+        "share of pauses": 1 - len(loud_steps) / len(level),
         "longest pause (s)": float(pauses.max(initial=0)) / 100,
-        "leading zeros (s)": float(sounding[0] if len(sounding) else len(waveform)) / SAMPLE_RATE,
-        "share of zeros": 1 - len(sounding) / max(len(waveform), 1),
+        "leading zeros (s)": float(nonzero[0] if len(nonzero) else len(waveform)) / SAMPLE_RATE,
+        "share of zeros": 1 - len(nonzero) / max(len(waveform), 1),
     }
 
 
 def loudness(waveform: np.ndarray) -> dict[str, float]:
-    """How loud the clip is, on the whole and over time, in dB of full scale."""
+    """Level, peak and crest factor of the clip, in dB of full scale."""
     rms = 10 * np.log10(np.mean(waveform**2) + 1e-10)
     peak = 20 * np.log10(np.abs(waveform).max(initial=0) + 1e-5)
     return {"level (dB)": float(rms), "peak (dB)": float(peak), "crest (dB)": float(peak - rms)}
 
 
 def frame_statistics(frame: np.ndarray, grey: np.ndarray) -> dict[str, float]:
-    """One picture: its colours, and how sharp and how grainy each part of it is.
+    """One frame: its colours, and how sharp and how grainy each part of it is.
 
     Args:
         frame: ``(H, W, 3)`` uint8.
@@ -121,7 +123,7 @@ def frame_statistics(frame: np.ndarray, grey: np.ndarray) -> dict[str, float]:
 
 
 def audio_statistics(waveform: np.ndarray) -> dict[str, float]:
-    """The sound alone: mean, spread, and speed of change of its log spectrum in `BANDS` mel bands."""
+    """The audio alone: mean, spread, and rate of change of its log spectrum in `BANDS` mel bands."""
     import torch
     from torchaudio.transforms import MelSpectrogram
 
@@ -138,7 +140,7 @@ def audio_statistics(waveform: np.ndarray) -> dict[str, float]:
 
 
 def video_statistics(grey: np.ndarray) -> dict[str, float]:
-    """The picture alone, over time: how much moves, trembles, and flickers in each part of it.
+    """The video alone, over time: how much moves, trembles, and flickers in each part of the frame.
 
     Args:
         grey: ``(T, H, W)`` float32.

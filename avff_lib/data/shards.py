@@ -1,4 +1,4 @@
-"""A dataset decoded once: face crops and sound in shards that training reads without decoding.
+"""A dataset decoded once: face crops and audio in shards that training reads without decoding.
 
 A shard is a safetensors file of up to `SHARD_SIZE` clips. Its header says where each tensor lies, so that
 one clip is read without the others; ``index.json`` lists the shards and says what the clips are.
@@ -19,14 +19,16 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from avff_lib.atomic import atomic_write
-from avff_lib.clip import AVFFError, Clip, InputSpec
-from avff_lib.data.loader import Skipped, load_example
+from avff_lib.data.examples import Skipped, load_example
 from avff_lib.data.manifest import Row
-from avff_lib.workers import map_in_processes
+from avff_lib.errors import AVFFError
+from avff_lib.media.clip import Clip
+from avff_lib.preprocess.spec import InputSpec
+from avff_lib.utils.atomic import atomic_write
+from avff_lib.utils.parallel import parallel_map
 
 INDEX_NAME = "index.json"
-SHORTEST = 1.0  # seconds; no model has shorter windows
+MIN_DURATION = 1.0  # seconds; no model has shorter windows
 SHARD_SIZE = 64  # clips; at 64 pixels and 3 s a shard takes 70 MB
 FORMAT = 1  # raise it when the same dataset gives other shards
 STREAMS = ("frames", "times", "waveform")
@@ -36,7 +38,7 @@ STREAMS = ("frames", "times", "waveform")
 class StoredExample:
     """A row of the manifest whose clip lies in a shard and is read whenever it is asked for.
 
-    It stands wherever an `avff_lib.data.loader.Example` does, and keeps nothing in memory.
+    It stands wherever an `avff_lib.data.examples.Example` does, and keeps nothing in memory.
     """
 
     row: Row
@@ -48,7 +50,7 @@ class StoredExample:
 
     @property
     def clip(self) -> Clip:
-        """The crop of the speaker's face, with the sound.
+        """The crop of the speaker's face, with the audio.
 
         Raises:
             AVFFError: the shard is gone or damaged.
@@ -58,7 +60,7 @@ class StoredExample:
                 streams = {name: file.get_tensor(f"{self.key}.{name}") for name in STREAMS}
         except (OSError, SafetensorError) as error:
             raise AVFFError(
-                f"{self.shard} cannot be read ({error}); run avff prepare again, which mends it"
+                f"{self.shard} cannot be read ({error}); run avff prepare again, which repairs it"
             ) from None
         return Clip(**streams, sample_rate=self.sample_rate, start=self.start, duration=self.duration)
 
@@ -72,17 +74,17 @@ def write_shards(
     sample_rate: int = 16_000,
     workers: int | None = None,
 ) -> list[Skipped]:
-    """Decode every clip once and keep the speaker's face and the sound.
+    """Decode every clip once and keep the speaker's face and the audio.
 
     Can be interrupted and called again: a shard that is whole, and was made of the same files with
-    the same settings, stays; any other is made anew.
+    the same settings, is kept; any other is written again.
 
     Args:
         rows: of a manifest, their files below ``root``.
         out: folder of the shards.
         root: folder of the dataset; paths are stored relative to it.
         image_size: side of the face crops in pixels; as the models to be fed want it.
-        sample_rate: of the sound in Hz; likewise.
+        sample_rate: of the audio in Hz; likewise.
         workers: processes; by default one a core.
 
     Returns:
@@ -90,18 +92,18 @@ def write_shards(
     """
     out.mkdir(parents=True, exist_ok=True)
     root = root.resolve()  # as the paths of a manifest are
-    spec = InputSpec(duration=SHORTEST, image_size=image_size, sample_rate=sample_rate)
+    spec = InputSpec(duration=MIN_DURATION, image_size=image_size, sample_rate=sample_rate)
     parts = [rows[first : first + SHARD_SIZE] for first in range(0, len(rows), SHARD_SIZE)]
     jobs = [(out / f"shard-{number:05d}.safetensors", part) for number, part in enumerate(parts)]
     known = _made_before(out)
     make = partial(_make_shard, spec=spec, root=root, known=known)
     workers = min(workers or os.cpu_count() or 1, len(jobs))
     shards: list[dict[str, Any]] = []
-    for shard in map_in_processes(make, jobs, workers, description="writing shards", unit="shard"):
+    for shard in parallel_map(make, jobs, workers, description="writing shards", unit="shard"):
         shards.append(shard)
         # After each, and with those of an earlier run still to be looked at: an interruption loses none.
         later = [known[path.name] for path, _ in jobs[len(shards) :] if path.name in known]
-        index = {"format": FORMAT, "image_size": image_size, "sample_rate": sample_rate}
+        index: dict[str, Any] = {"format": FORMAT, "image_size": image_size, "sample_rate": sample_rate}
         index |= {"complete": len(shards) == len(jobs), "shards": shards + later}
         with atomic_write(out / INDEX_NAME) as path:
             path.write_text(json.dumps(index, indent=1) + "\n")
@@ -131,11 +133,19 @@ def read_shards(folder: Path, spec: InputSpec) -> list[StoredExample]:
     for shard in index["shards"]:
         path = folder / Path(shard["file"]).name  # no path of an index leads out of its folder
         if not path.exists() or path.stat().st_size != shard["bytes"]:
-            raise AVFFError(f"{path} is missing or not whole; run avff prepare again, which mends it")
+            raise AVFFError(f"{path} is missing or not whole; run avff prepare again, which repairs it")
         for clip in shard["clips"]:
             if clip["duration"] >= spec.duration:
-                place = (path, clip["key"], index["sample_rate"], clip["start"], clip["duration"])
-                examples.append(StoredExample(_row(clip["row"]), *place))
+                examples.append(
+                    StoredExample(
+                        row=_row(clip["row"]),
+                        shard=path,
+                        key=clip["key"],
+                        sample_rate=index["sample_rate"],
+                        start=clip["start"],
+                        duration=clip["duration"],
+                    )
+                )
     return examples
 
 
@@ -155,14 +165,15 @@ def left_out(folder: Path, spec: InputSpec) -> list[tuple[str, str]]:
 def _make_shard(
     job: tuple[Path, Sequence[Row]], *, spec: InputSpec, root: Path, known: dict[str, dict[str, Any]]
 ) -> dict[str, Any]:
-    """Make one shard, or find it made; returns its entry of the index."""
+    """Write one shard unless it is there already; returns its entry of the index."""
     path, rows = job
     plain = [{**asdict(row), "path": _name(row, root)} for row in rows]
     made_of = _fingerprint(rows, plain, spec)
     entry = known.get(path.name)
     if entry and entry["made_of"] == made_of and path.exists() and _sha256(path) == entry["sha256"]:
         return entry
-    tensors, clips, skipped = {}, [], []
+    tensors: dict[str, np.ndarray] = {}
+    clips, skipped = [], []
     for number, row in enumerate(rows):
         example = load_example(row, spec)
         if isinstance(example, Skipped):
@@ -187,8 +198,8 @@ def _fingerprint(rows: Sequence[Row], plain: list[dict[str, Any]], spec: InputSp
     """Of everything a shard depends on; a file counts by its size and time of change."""
     files = []
     for row, record in zip(rows, plain, strict=True):
-        found = row.path.stat() if row.path.exists() else None
-        files.append([record, [found.st_size, found.st_mtime_ns] if found else []])
+        stat = row.path.stat() if row.path.exists() else None
+        files.append([record, [stat.st_size, stat.st_mtime_ns] if stat else []])
     settings = [FORMAT, spec.image_size, spec.sample_rate, spec.duration]
     return hashlib.sha256(json.dumps([settings, files]).encode()).hexdigest()
 

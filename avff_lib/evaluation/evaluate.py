@@ -1,4 +1,8 @@
-"""A detector and clips -> scores -> metrics, by the same windows and scores as `avff_lib.predict`."""
+"""Evaluate and calibrate a detector: its predictions on labelled clips -> metrics, threshold, calibration.
+
+Like scikit-learn's ``cross_val_score`` it asks the estimator for predictions (`Detector.predict_clip`) and
+knows nothing of how they are made.
+"""
 
 from __future__ import annotations
 
@@ -9,69 +13,123 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from avff_lib.clip import AVFFError
-from avff_lib.data.loader import Example, Skipped, window_label, windows_over
+from avff_lib.data.examples import Example, Skipped
+from avff_lib.data.labels import window_label
 from avff_lib.data.manifest import Row
-from avff_lib.domain import Domain
+from avff_lib.data.shards import StoredExample
+from avff_lib.errors import AVFFError
 from avff_lib.evaluation.calibration import (
-    ERROR_RATE,
-    SURE,
-    check_false_alarm_rate,
-    fit_temperature,
-    threshold_for,
+    PROBABILITY_EPSILON,
+    TARGET_ERROR_RATE,
+    check_target_fpr,
+    fit_platt_scaling,
+    threshold_at_fpr,
     unsure_range,
 )
 from avff_lib.evaluation.metrics import best_threshold
-from avff_lib.evaluation.summary import count, measure, summarise
-from avff_lib.examine import HOP
-from avff_lib.judge import judge_windows
+from avff_lib.evaluation.summary import compute_metrics, count_clips, summarize
 from avff_lib.models import Detector
-from avff_lib.timeline import clip_score
-from avff_lib.verdict import Calibration
+from avff_lib.models.calibration import Calibration
+from avff_lib.models.ood import OODDetector
 
 
 @dataclass(frozen=True, eq=False)
-class Scored:
-    """What a detector says of one clip.
+class ClipScores:
+    """A labelled clip with a detector's scores.
 
     Attributes:
         row: of the manifest.
-        score: probability of fake, by `avff_lib.timeline.clip_score`: calibrated if the detector is.
-        windows: ``(K,)`` probability of fake of each window, calibrated likewise.
-        window_labels: ``(K,)``, 1 where a window is forged for a quarter of its length or more.
-        sound, picture: features, each ``(D,)``, the mean over the windows and their time.
+        score: probability of fake, calibrated if the detector is.
+        windows: ``(K,)`` probability of fake of each window, likewise.
+        window_labels: ``(K,)``, 1 where at least a quarter of the window is fake.
+        audio_features, visual_features: ``(D,)``, means over the windows and their time.
     """
 
     row: Row
     score: float
     windows: np.ndarray
     window_labels: np.ndarray
-    sound: np.ndarray
-    picture: np.ndarray
+    audio_features: np.ndarray
+    visual_features: np.ndarray
 
 
-def score_example(model: Detector, example: Example) -> Scored:
-    """Judge all windows of a clip.
+def evaluate(
+    model: Detector, examples: Sequence[Example | StoredExample], *, seed: int = 0
+) -> dict[str, Any]:
+    """Score labelled clips and compute every metric.
+
+    Args:
+        model: the detector; its threshold and its unsure range are applied.
+        examples: from `avff_lib.data.examples.load_examples` or `avff_lib.data.shards.read_shards`.
+        seed: of the bootstrap over identities.
+
+    Returns:
+        The metrics, as plain dicts, lists and numbers; see `evaluate_scores`. ``skipped`` lists the clips
+        that could not be scored, each with its ``path`` and the ``reason``.
 
     Raises:
-        AVFFError: it cannot be read, or the model's answer is no number.
+        AVFFError: no clip can be scored.
     """
-    duration, calibration = model.spec.duration, model.config.calibration
-    parts = windows_over(example.clip, duration, HOP)
+    scored, skipped = score_readable(model, examples)
+    reasons = [{"path": str(entry.row.path), "reason": entry.reason} for entry in skipped]
+    return {**evaluate_scores(model, scored, seed=seed), "skipped": reasons}
+
+
+def evaluate_scores(model: Detector, scored: Sequence[ClipScores], *, seed: int = 0) -> dict[str, Any]:
+    """The metrics of a detector on clips that it has scored.
+
+    Args:
+        model: the detector; its threshold and its unsure range are applied.
+        scored: by `score_readable`.
+        seed: of the bootstrap over identities.
+
+    Returns:
+        What `avff_lib.evaluation.summary.summarize` returns for the files; ``windows``: the same metrics of
+        single windows by their own labels, with ``counts``; ``sure``, if the detector has an unsure range:
+        the ``share`` of the ``clips`` outside of it, and their errors ``fpr`` and ``fnr`` as shares of all
+        clips of a class; ``threshold``; ``trained_on``.
+    """
+    rows, threshold = [entry.row for entry in scored], model.config.threshold
+    scores = np.array([entry.score for entry in scored])
+    windows = (
+        np.concatenate([entry.window_labels for entry in scored]),
+        np.concatenate([entry.windows for entry in scored]),
+        np.repeat([row.source for row in rows], [len(entry.windows) for entry in scored]),
+    )
+    summary = summarize(rows, scores, threshold, seed)
+    if model.config.calibration.unsure is not None:
+        labels = np.array([row.label for row in rows])
+        summary["sure"] = _errors_outside(labels, scores, *model.config.calibration.unsure)
+    return {
+        **summary,
+        "windows": {**compute_metrics(*windows, threshold, seed), "counts": count_clips(*windows)},
+        "threshold": threshold,
+        "trained_on": model.config.trained_on,
+    }
+
+
+def score_example(model: Detector, example: Example | StoredExample) -> ClipScores:
+    """Score all windows of a clip.
+
+    Raises:
+        AVFFError: it cannot be read, or the model's output is not finite.
+    """
     try:
-        judged = judge_windows(model, parts)
+        prediction = model.predict_clip(example.clip)
     except AVFFError as error:
         raise AVFFError(f"{example.row.path} cannot be scored: {error}") from None
-    raw = judged.probability.numpy()
-    labels = [window_label(example.row, part.start, duration) for part in parts]
-    score, windows = clip_score(raw, calibration), calibration.apply(raw)
-    sound, picture = (
-        stream.mean(dim=(0, 1)).numpy() for stream in (judged.features.audio, judged.features.visual)
+    labels = [window_label(example.row, start, model.spec.duration) for start in prediction.starts]
+    return ClipScores(
+        row=example.row,
+        score=prediction.score,
+        windows=prediction.window_scores,
+        window_labels=np.array(labels),
+        audio_features=prediction.audio_features,
+        visual_features=prediction.visual_features,
     )
-    return Scored(example.row, score, windows, np.array(labels), sound, picture)
 
 
-def score_examples(model: Detector, examples: Sequence[Example]) -> np.ndarray:
+def score_examples(model: Detector, examples: Sequence[Example | StoredExample]) -> np.ndarray:
     """Probability of fake ``(N,)`` for each clip, calibrated if the detector is.
 
     Raises:
@@ -81,8 +139,10 @@ def score_examples(model: Detector, examples: Sequence[Example]) -> np.ndarray:
     return np.array([score_example(model, example).score for example in tqdm(examples, desc="scoring")])
 
 
-def score_readable(model: Detector, examples: Sequence[Example]) -> tuple[list[Scored], list[Skipped]]:
-    """Score the clips that can be read, and say which cannot.
+def score_readable(
+    model: Detector, examples: Sequence[Example | StoredExample]
+) -> tuple[list[ClipScores], list[Skipped]]:
+    """Score the clips that can be scored, and list those that cannot, with the reason.
 
     Raises:
         AVFFError: none can.
@@ -95,100 +155,72 @@ def score_readable(model: Detector, examples: Sequence[Example]) -> tuple[list[S
         except AVFFError as error:
             skipped.append(Skipped(example.row, str(error)))
     if not scored:
-        raise AVFFError(
-            f"none of the {len(examples)} clips can be scored; the first one: {skipped[0].reason}"
-        )
+        first = f"; the first one: {skipped[0].reason}" if skipped else ""
+        raise AVFFError(f"none of the {len(examples)} clips can be scored{first}")
     return scored, skipped
 
 
-def evaluate(model: Detector, scored: Sequence[Scored], seed: int = 0) -> dict[str, Any]:
-    """The metrics of a detector on clips that it has scored.
-
-    Args:
-        model: the detector; its threshold and its unsure range are applied.
-        scored: by `score_readable`.
-        seed: of the people that the intervals draw.
-
-    Returns:
-        What `avff_lib.evaluation.summary.summarise` says of the files, and ``windows``: the same metrics of
-        single windows by their own labels, with ``counts``; ``sure``: the files that are left when the
-        unsure ones are set aside, if the detector has such a range; ``threshold``, ``trained_on``.
-    """
-    rows, threshold = [entry.row for entry in scored], model.config.threshold
-    scores = np.array([entry.score for entry in scored])
-    people = np.repeat([row.source for row in rows], [len(entry.windows) for entry in scored])
-    windows = (
-        np.concatenate([entry.window_labels for entry in scored]),
-        np.concatenate([entry.windows for entry in scored]),
-        people,
-    )
-    summary = summarise(rows, scores, threshold, seed)
-    if model.config.calibration.unsure is not None:
-        labels = np.array([row.label for row in rows])
-        summary["sure"] = _sure(labels, scores, *model.config.calibration.unsure)
-    return {
-        **summary,
-        "windows": {**measure(*windows, threshold, seed), "counts": count(*windows)},
-        "threshold": threshold,
-        "trained_on": model.config.trained_on,
-    }
-
-
-def _sure(labels: np.ndarray, scores: np.ndarray, low: float, high: float) -> dict[str, float | int]:
-    """The clips outside of the unsure range: their share, and errors as shares of all clips of a class."""
-    genuine, fakes = scores[labels == 0], scores[labels == 1]
-    return {
-        "share": float(((scores < low) | (scores > high)).mean()),
-        "clips": len(scores),
-        **({"false_alarms": float((genuine > high).mean())} if len(genuine) else {}),
-        **({"misses": float((fakes < low).mean())} if len(fakes) else {}),
-    }
-
-
-def calibrate(model: Detector, validation: Sequence[Example], false_alarm_rate: float | None = None) -> None:
-    """Set the model's ``domain``, ``threshold`` and ``calibration`` by what it says of validation clips.
+def calibrate(
+    model: Detector, validation: Sequence[Example | StoredExample], target_fpr: float | None = None
+) -> None:
+    """Fit the model's ``ood``, ``threshold`` and ``calibration`` to its scores of validation clips.
 
     Temperature and bias come first, and the threshold is chosen among calibrated scores: the one with the
-    best balanced accuracy, or the lowest that keeps to a stated false-alarm rate. Where a class is missing
-    no score can be fitted, and both are set back to what they are in a new model.
+    best balanced accuracy, or the lowest that keeps to a false positive rate. Where a class is missing
+    neither can be fitted, and both are reset to their defaults.
 
     Args:
-        model: is changed; a calibration that it had is forgotten.
-        validation: of people that are in no other split.
-        false_alarm_rate: share of the genuine clips that may be called fake, such as 0.05.
+        model: is changed; its previous calibration is discarded.
+        validation: of identities that are in no other split.
+        target_fpr: share of the real clips that may be predicted fake, such as 0.05.
 
     Raises:
-        AVFFError: there are too few clips for ``false_alarm_rate``; nothing was changed then.
+        AVFFError: there are too few clips for ``target_fpr``; the model is unchanged then.
     """
     labels = np.array([example.row.label for example in validation], dtype=int)
-    if false_alarm_rate is not None:
-        check_false_alarm_rate(false_alarm_rate, int((labels == 0).sum()))
+    if target_fpr is not None:
+        check_target_fpr(target_fpr, int((labels == 0).sum()))
     model.config = replace(model.config, threshold=0.5, calibration=Calibration())
     model.eval()
     scored = [score_example(model, example) for example in tqdm(validation, desc="scoring")]
-    people = [example.row.source for example in validation]
-    model.domain = Domain.fit(
-        np.array([entry.sound for entry in scored]), np.array([entry.picture for entry in scored]), people
+    identities = [example.row.source for example in validation]
+    model.ood = OODDetector.fit(
+        np.array([entry.audio_features for entry in scored]),
+        np.array([entry.visual_features for entry in scored]),
+        identities,
     )
     if len(set(labels.tolist())) < 2:
         return
     raw = np.array([entry.score for entry in scored])
-    temperature, bias = fit_temperature(labels, raw)
+    temperature, bias = fit_platt_scaling(labels, raw)
     scores = Calibration(temperature, bias).apply(raw)
-    genuine, fakes = scores[labels == 0], scores[labels == 1]
-    if false_alarm_rate is None:
-        threshold = best_threshold(labels, scores)
-    else:
-        threshold = threshold_for(genuine, false_alarm_rate)
-    threshold = float(np.clip(threshold, SURE, 1 - SURE))
+    real, fakes = scores[labels == 0], scores[labels == 1]
+    threshold = best_threshold(labels, scores) if target_fpr is None else threshold_at_fpr(real, target_fpr)
+    threshold = float(np.clip(threshold, PROBABILITY_EPSILON, 1 - PROBABILITY_EPSILON))
     fitted = Calibration(
         temperature,
         bias,
         unsure=unsure_range(labels, scores, threshold),
-        error_rate=ERROR_RATE,
-        false_alarms=float((genuine >= threshold).mean()),
-        misses=float((fakes < threshold).mean()),
+        error_rate=TARGET_ERROR_RATE,
+        fpr=float((real >= threshold).mean()),
+        fnr=float((fakes < threshold).mean()),
         clips=len(labels),
-        people=len(set(people)),
+        identities=len(set(identities)),
     )
     model.config = replace(model.config, threshold=threshold, calibration=fitted)
+
+
+def _errors_outside(
+    labels: np.ndarray, scores: np.ndarray, low: float, high: float
+) -> dict[str, float | int]:
+    """``sure`` of `evaluate_scores`; the error rate of a class without clips is left out."""
+    real, fakes = scores[labels == 0], scores[labels == 1]
+    errors: dict[str, float | int] = {
+        "share": float(((scores < low) | (scores > high)).mean()),
+        "clips": len(scores),
+    }
+    if len(real):
+        errors["fpr"] = float((real > high).mean())
+    if len(fakes):
+        errors["fnr"] = float((fakes < low).mean())
+    return errors

@@ -1,9 +1,9 @@
-"""How a detector's AUC falls while clips get worse: every clip, perturbation and level, scored.
+"""Robustness of a detector: its AUC under every perturbation and level.
 
-A clip is decoded once. The perturbations change it whole, before the face is cut out, as they would
-happen to a file. The face is cut out where it was in the *untouched* clip: so every cell of the grid is
-about the same clips and the same places, and shows what the detector makes of them. Whether a face is
-still found in what is left is another question, and is not asked here.
+A clip is decoded once. A perturbation changes it before the face is cropped, as it would happen to a file.
+The face is cropped where it was in the *untouched* clip: so every cell of the grid is about the same clips
+and the same regions, and measures the detector alone. Whether a face is still detected in a perturbed clip
+is a different question, which is not asked here.
 """
 
 from __future__ import annotations
@@ -13,22 +13,21 @@ import json
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
-from avff_lib.atomic import atomic_write
-from avff_lib.clip import AVFFError, Clip
-from avff_lib.data.loader import Skipped, read_speaker, windows_over
+from avff_lib.data.examples import Skipped, read_speaker
 from avff_lib.data.manifest import Row
-from avff_lib.evaluation.metrics import binary_metrics, bootstrap_auc
-from avff_lib.evaluation.perturb import PERTURBATIONS
-from avff_lib.examine import HOP
-from avff_lib.judge import judge_windows
-from avff_lib.media.faces import crop_face
+from avff_lib.errors import AVFFError
+from avff_lib.evaluation.metrics import bootstrap_auc
+from avff_lib.evaluation.perturbations import PERTURBATIONS
+from avff_lib.faces.crop import crop_face
+from avff_lib.media.clip import Clip
 from avff_lib.models import Detector
-from avff_lib.timeline import clip_score
-from avff_lib.verdict import Calibration
+from avff_lib.utils.atomic import atomic_write
 
 STATE_NAME = "scores.json"
 UNTOUCHED = "untouched"
@@ -37,7 +36,7 @@ Scores = dict[str, dict[str, list[float]]]  # path -> perturbation -> probabilit
 
 
 def check_names(names: Sequence[str]) -> None:
-    """Raise an `AVFFError` at a perturbation that does not exist."""
+    """Raise an `AVFFError` for a perturbation that does not exist."""
     for unknown in sorted(set(names) - PERTURBATIONS.keys()):
         raise AVFFError(
             f"the perturbation {unknown!r} does not exist; choose from {', '.join(PERTURBATIONS)}"
@@ -45,9 +44,9 @@ def check_names(names: Sequence[str]) -> None:
 
 
 def balanced_subset(rows: Sequence[Row], count: int, seed: int = 0) -> list[Row]:
-    """``count`` clips drawn at random, half of them genuine as far as there are so many.
+    """``count`` clips drawn at random, half of them real as far as there are enough.
 
-    A smaller number gives a part of what a larger one gives, so that a run can be made larger.
+    A smaller subset is part of every larger one, so that a run can be extended.
 
     Raises:
         AVFFError: ``count`` is below 2.
@@ -57,8 +56,8 @@ def balanced_subset(rows: Sequence[Row], count: int, seed: int = 0) -> list[Row]
             f"{count} clips were asked for; an AUC needs at least 2, and is worth little below 50"
         )
     order = [rows[index] for index in np.random.default_rng(seed).permutation(len(rows))]
-    genuine, fake = ([row for row in order if row.label == label] for label in (0, 1))
-    return genuine[: count // 2] + fake[: count - count // 2]
+    real, fake = ([row for row in order if row.label == label] for label in (0, 1))
+    return real[: count // 2] + fake[: count - count // 2]
 
 
 def score_perturbed(
@@ -66,12 +65,12 @@ def score_perturbed(
 ) -> tuple[Scores, list[Skipped]]:
     """Score clips as they are and under perturbations at all levels.
 
-    The scores are kept in ``folder`` and written after each clip. Run again, with the same detector and
-    seed, only what is missing is computed: clips, or perturbations of clips. The noise of a clip is
-    drawn once for all levels, so that they differ in strength alone.
+    The scores are kept in ``folder`` and written after each clip. A second run with the same detector and
+    seed computes only what is missing: clips, or perturbations of clips. The noise of a clip is drawn once
+    for all levels, so that they differ in strength alone.
 
     Args:
-        model: that judges.
+        model: the detector.
         rows: of the clips.
         names: keys of `PERTURBATIONS`.
         folder: for the scores; it need not exist.
@@ -86,8 +85,8 @@ def score_perturbed(
     """
     check_names(names)
     model.eval()
-    about = _about(model, seed)
-    scores = _read_state(folder / STATE_NAME, about)
+    settings = _settings(model, seed)
+    scores = _read_state(folder / STATE_NAME, settings)
     wanted = (UNTOUCHED, *names)
     skipped = []
     folder.mkdir(parents=True, exist_ok=True)
@@ -97,28 +96,30 @@ def score_perturbed(
         if not missing:
             continue
         try:
-            found = _score_clip(model, row, missing, seed)
+            new = _score_clip(model, row, missing, seed)
         except AVFFError as error:
             skipped.append(Skipped(row, str(error)))
             continue
-        scores[str(row.path)] = known | found
+        scores[str(row.path)] = known | new
         with atomic_write(folder / STATE_NAME) as path:
-            path.write_text(json.dumps({**about, "scores": scores}) + "\n")
+            path.write_text(json.dumps({**settings, "scores": scores}) + "\n")
     paths = [str(row.path) for row in rows if str(row.path) in scores]
     return {path: {name: scores[path][name] for name in wanted} for path in paths}, skipped
 
 
-def summarise_scores(rows: Sequence[Row], scores: Scores, names: Sequence[str], seed: int = 0) -> dict:
+def summarize_scores(
+    rows: Sequence[Row], scores: Scores, names: Sequence[str], seed: int = 0
+) -> dict[str, Any]:
     """AUC of each perturbation and level, with its 95 % interval over identities.
 
     Args:
         rows: of the manifest; those without scores are left out.
         scores: from `score_perturbed`.
         names: of the perturbations.
-        seed: of the bootstrap; the same people are drawn for every cell.
+        seed: of the bootstrap; the same identities are drawn for every cell.
 
     Returns:
-        ``clips``, ``genuine``, ``fake``, ``identities``; ``untouched``, a dict with ``auc``, ``low`` and
+        ``clips``, ``real``, ``fake``, ``identities``; ``untouched``, a dict with ``auc``, ``low`` and
         ``high``; ``perturbations``, by name: ``stream``, ``unit``, and ``levels``, a list of such dicts that
         also have a ``value``.
 
@@ -127,23 +128,23 @@ def summarise_scores(rows: Sequence[Row], scores: Scores, names: Sequence[str], 
     """
     used = [row for row in rows if str(row.path) in scores]
     labels = np.array([row.label for row in used], dtype=int)
-    people = np.array([row.source for row in used])
+    identities = np.array([row.source for row in used])
     if len(set(labels.tolist())) < 2:
         raise AVFFError(
-            f"{len(labels)} clips could be used, {int((labels == 0).sum())} of them genuine; an AUC needs "
-            "genuine and fake ones, so add some or look at the reasons above"
+            f"{len(labels)} clips could be used, {int((labels == 0).sum())} of them real; an AUC needs "
+            "real and fake ones, so add some or look at the reasons above"
         )
 
     def cell(name: str, index: int) -> dict[str, float]:
         probabilities = np.array([scores[str(row.path)][name][index] for row in used])
-        low, high = bootstrap_auc(labels, probabilities, people, np.random.default_rng(seed))
-        return {"auc": binary_metrics(labels, probabilities, 0.5)["auc"], "low": low, "high": high}
+        low, high = bootstrap_auc(labels, probabilities, identities, np.random.default_rng(seed))
+        return {"auc": float(roc_auc_score(labels, probabilities)), "low": low, "high": high}
 
     return {
         "clips": len(used),
-        "genuine": int((labels == 0).sum()),
+        "real": int((labels == 0).sum()),
         "fake": int(labels.sum()),
-        "identities": len(set(people)),
+        "identities": len(set(identities)),
         "untouched": cell(UNTOUCHED, 0),
         "perturbations": {
             name: {
@@ -164,29 +165,28 @@ def _score_clip(model: Detector, row: Row, names: Sequence[str], seed: int) -> d
     crop = crop_face(clip, face, model.spec.image_size)
 
     def score(cropped: Clip) -> float:
-        windows = windows_over(cropped, model.spec.duration, HOP)
-        # Uncalibrated, as scores are kept that a later calibration must not mix with others; an AUC needs
-        # their order only.
-        return clip_score(judge_windows(model, windows).probability.numpy(), Calibration())
+        # Uncalibrated, since scores are stored and must not mix with those of a later calibration. An AUC
+        # needs their order only.
+        return model.predict_clip(cropped).raw
 
-    found = {}
+    scores: dict[str, list[float]] = {}
     for name in names:
         if name == UNTOUCHED:
-            found[name] = [score(crop)]
+            scores[name] = [score(crop)]
             continue
-        perturbation, found[name] = PERTURBATIONS[name], []
+        perturbation, scores[name] = PERTURBATIONS[name], []
         for level in range(1, len(perturbation.values) + 1):
-            # Neither the folder of the dataset nor the order of the clips changes what is drawn.
+            # Draws depend neither on the folder of the dataset nor on the order of the clips.
             rng = np.random.default_rng([seed, zlib.crc32(f"{row.path.name} {name}".encode())])
-            if perturbation.stream == "sound":
-                spoilt = perturbation(crop, level, rng)
+            if perturbation.stream == "audio":
+                perturbed = perturbation(crop, level, rng)
             else:
-                spoilt = crop_face(perturbation(clip, level, rng), face, model.spec.image_size)
-            found[name].append(score(spoilt))
-    return found
+                perturbed = crop_face(perturbation(clip, level, rng), face, model.spec.image_size)
+            scores[name].append(score(perturbed))
+    return scores
 
 
-def _about(model: Detector, seed: int) -> dict:
+def _settings(model: Detector, seed: int) -> dict[str, Any]:
     """What scores depend on besides the clip."""
     weights = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
@@ -196,7 +196,7 @@ def _about(model: Detector, seed: int) -> dict:
     return {"detector": weights.hexdigest()[:16], "seed": seed, "levels": levels}
 
 
-def _read_state(path: Path, about: dict) -> Scores:
+def _read_state(path: Path, settings: dict[str, Any]) -> Scores:
     """Scores of an earlier run, none if there was none."""
     if not path.exists():
         return {}
@@ -205,11 +205,11 @@ def _read_state(path: Path, about: dict) -> Scores:
         scores = state.pop("scores")
     except (ValueError, KeyError, TypeError, AttributeError):
         raise AVFFError(
-            f"{path} holds no scores of an earlier run; remove it or name another folder"
+            f"{path} holds no scores of an earlier run; remove it or choose another folder"
         ) from None
-    for what, value in about.items():
-        if state.get(what) != value:
+    for name, value in settings.items():
+        if state.get(name) != value:
             raise AVFFError(
-                f"{path} holds scores with another {what}; name another folder, or remove it to start anew"
+                f"{path} holds scores with another {name}; choose another folder, or remove it to start anew"
             )
     return scores

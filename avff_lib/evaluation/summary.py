@@ -1,137 +1,134 @@
-"""Rows and scores -> every metric overall and by group, and how many clips and people each rests on."""
+"""Rows and scores -> every metric overall and by group, and how many clips and identities each rests on."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from sklearn.metrics import confusion_matrix
 
 from avff_lib.data.manifest import Row
 from avff_lib.evaluation.calibration import Reliability
 from avff_lib.evaluation.metrics import LOW_FPR, binary_metrics, bootstrap_intervals
 
-FEW_PEOPLE = 10  # below which an interval over people is too narrow to be trusted
-RESOLVED = round(1 / LOW_FPR)  # genuine clips that a false positive rate of 1 % can be seen with
+MIN_IDENTITIES = 10  # fewer make the intervals too narrow
+MIN_REAL_CLIPS = round(1 / LOW_FPR)  # fewer cannot show a false positive rate of 1 %
 
 
-def summarise(rows: Sequence[Row], scores: np.ndarray, threshold: float, seed: int = 0) -> dict:
+def summarize(rows: Sequence[Row], scores: np.ndarray, threshold: float, seed: int = 0) -> dict[str, Any]:
     """All metrics of files: overall, and by category, method, and group of people.
 
-    The fakes of a category or a method are compared with all genuine clips; a group of people with the
-    genuine clips of the same group. A metric that is not defined is left out, and ``notes`` says why.
+    The fakes of a category or a method are compared with all real clips; a group of people with the real
+    clips of the same group. A metric that is not defined is left out, and ``notes`` gives the reason.
 
     Args:
         rows: of the clips that were scored.
         scores: ``(N,)`` probability of fake for each.
-        threshold: from which a clip is called fake.
-        seed: of the people that the intervals draw.
+        threshold: from which on a clip is predicted fake.
+        seed: of the bootstrap over identities.
 
     Returns:
         ``auc, ap, eer, tpr_at_1_fpr, balanced_accuracy``, each with its 95 % limits in ``interval``;
         ``confusion, calibration, counts, notes``; ``by_category, by_method, by_group``: for each name the
-        same metrics and intervals, on so many forged ``clips``, ``genuine`` clips, and ``people``.
+        same metrics and intervals, with the numbers of fake ``clips``, ``real`` clips, and ``identities``.
     """
     labels = np.array([row.label for row in rows], dtype=int)
-    people = np.array([row.source for row in rows])
+    identities = np.array([row.source for row in rows])
 
-    def groups(names: list[str], with_all_genuine: bool) -> dict[str, dict]:
-        found, names = {}, np.array(names)
-        listed = names[labels == 1] if with_all_genuine else names[names != ""]
-        for name in np.unique(listed).tolist():
-            chosen = names == name
-            if with_all_genuine:
-                chosen |= labels == 0
-            part = (labels[chosen], scores[chosen], people[chosen])
-            counts = count(*part)
-            found[name] = {
-                **measure(*part, threshold, seed),
-                "clips": counts["fake"],
-                "genuine": counts["genuine"],
-                "people": counts["people"],
-            }
-        return found
+    def metrics_of(chosen: np.ndarray) -> dict[str, Any]:
+        part = (labels[chosen], scores[chosen], identities[chosen])
+        counts = count_clips(*part)
+        return {
+            **compute_metrics(*part, threshold, seed),
+            "clips": counts["fake"],
+            "real": counts["real"],
+            "identities": counts["identities"],
+        }
 
+    def fakes_by(names: np.ndarray) -> dict[str, dict[str, Any]]:
+        kinds = np.unique(names[labels == 1]).tolist()
+        return {kind: metrics_of((names == kind) | (labels == 0)) for kind in kinds}
+
+    groups = np.array([row.group for row in rows])
     summary = {
-        **measure(labels, scores, people, threshold, seed),
-        "confusion": confusion(labels, scores, threshold),
+        **compute_metrics(labels, scores, identities, threshold, seed),
+        "confusion": confusion_counts(labels, scores, threshold),
         "calibration": {
             **Reliability.of(labels, scores).to_json(),
             "ece_by_chance": Reliability.ece_by_chance(labels, scores, np.random.default_rng(seed)),
         },
-        "by_category": groups([row.category for row in rows], True),
-        "by_method": groups([row.method for row in rows], True),
-        "by_group": groups([row.group for row in rows], False),
-        "counts": count(labels, scores, people),
+        "by_category": fakes_by(np.array([row.category for row in rows])),
+        "by_method": fakes_by(np.array([row.method for row in rows])),
+        "by_group": {name: metrics_of(groups == name) for name in np.unique(groups).tolist() if name},
+        "counts": count_clips(labels, scores, identities),
     }
     return {**summary, "notes": _notes(summary)}
 
 
-def measure(
-    labels: np.ndarray, scores: np.ndarray, people: np.ndarray, threshold: float, seed: int = 0
-) -> dict[str, float | dict[str, tuple[float, float]]]:
-    """The metrics that are defined, and ``interval`` with the 95 % limits of each over people.
+def compute_metrics(
+    labels: np.ndarray, scores: np.ndarray, identities: np.ndarray, threshold: float, seed: int = 0
+) -> dict[str, Any]:
+    """The metrics that are defined, and ``interval`` with the 95 % limits of each.
 
     Args:
-        labels, scores, people: ``(N,)``; windows or files.
+        labels, scores, identities: ``(N,)``; of windows or files.
         threshold: of the balanced accuracy.
-        seed: of the draws.
+        seed: of the bootstrap over identities; a single one has no intervals.
     """
-    metrics = {
+    metrics: dict[str, Any] = {
         name: value for name, value in binary_metrics(labels, scores, threshold).items() if value is not None
     }
-    if not metrics or len(set(people.tolist())) < 2:  # of one person there are no others to draw
-        return metrics
-    rng = np.random.default_rng(seed)
-    return {**metrics, "interval": bootstrap_intervals(labels, scores, people, rng, threshold)}
+    if metrics and len(set(identities.tolist())) > 1:
+        rng = np.random.default_rng(seed)
+        metrics["interval"] = bootstrap_intervals(labels, scores, identities, rng, threshold)
+    return metrics
 
 
-def count(labels: np.ndarray, scores: np.ndarray, people: np.ndarray) -> dict[str, int]:
-    """What numbers rest on: ``clips, genuine, fake, people``."""
+def count_clips(labels: np.ndarray, scores: np.ndarray, identities: np.ndarray) -> dict[str, int]:
+    """Sample sizes: ``clips, real, fake, identities``."""
     return {
         "clips": len(scores),
-        "genuine": int((labels == 0).sum()),
+        "real": int((labels == 0).sum()),
         "fake": int((labels == 1).sum()),
-        "people": len(set(people.tolist())),
+        "identities": len(set(identities.tolist())),
     }
 
 
-def confusion(labels: np.ndarray, scores: np.ndarray, threshold: float) -> dict[str, int]:
-    """Clips by what they are and what they are called; a positive is a fake."""
-    called = scores >= threshold
-    return {
-        "true_negatives": int((~called & (labels == 0)).sum()),
-        "false_positives": int((called & (labels == 0)).sum()),
-        "false_negatives": int((~called & (labels == 1)).sum()),
-        "true_positives": int((called & (labels == 1)).sum()),
-    }
+def confusion_counts(labels: np.ndarray, scores: np.ndarray, threshold: float) -> dict[str, int]:
+    """Confusion matrix by name; positive is fake."""
+    counts = confusion_matrix(labels, scores >= threshold, labels=[0, 1]).ravel().tolist()
+    names = ("true_negatives", "false_positives", "false_negatives", "true_positives")
+    return dict(zip(names, counts, strict=True))
 
 
-def _notes(summary: dict) -> list[str]:
-    """What a reader must know who sees the numbers alone, a sentence each."""
-    counts, notes = summary["counts"], []
-    for kind, word in (("genuine", "genuine"), ("fake", "forged")):
-        if not counts[kind]:
-            return [f"None of the {counts['clips']} clips is {word}, so no metric that compares is defined."]
-    if counts["genuine"] < RESOLVED:
+def _notes(summary: dict[str, Any]) -> list[str]:
+    """What a reader of the numbers alone must know, a sentence each."""
+    counts = summary["counts"]
+    for label in ("real", "fake"):
+        if not counts[label]:
+            return [f"None of the {counts['clips']} clips is {label}, so no metric that compares is defined."]
+    notes = []
+    if counts["real"] < MIN_REAL_CLIPS:
         notes.append(
-            f"A false positive rate of 1 % needs {RESOLVED} genuine clips to be seen; with "
-            f"{counts['genuine']} the TPR at 1 % FPR allows no false positive at all."
+            f"A false positive rate of 1 % needs at least {MIN_REAL_CLIPS} real clips to be measured; with "
+            f"{counts['real']} the TPR at 1 % FPR allows no false positive at all."
         )
-    if counts["people"] < FEW_PEOPLE:
+    if counts["identities"] < MIN_IDENTITIES:
         notes.append(
-            f"The intervals draw among {counts['people']} people; with fewer than {FEW_PEOPLE} they are "
-            "too narrow, or missing."
+            f"The intervals draw among {counts['identities']} people; with fewer than {MIN_IDENTITIES} "
+            "they are too narrow, or missing."
         )
-    groups = [block for by in ("category", "method", "group") for block in summary[f"by_{by}"].values()]
-    if any(block.get("auc") == 1 for block in [summary, *groups]):
+    blocks = [block for by in ("category", "method", "group") for block in summary[f"by_{by}"].values()]
+    if any(block.get("auc") == 1 for block in [summary, *blocks]):
         notes.append(
-            "An AUC of 1 has an interval without width, since a bootstrap can only draw what was seen; "
-            "that is no certainty."
+            "An AUC of 1 has an interval of width 0, since a bootstrap draws only what was observed; "
+            "the true AUC may be lower."
         )
-    for name, found in summary["by_group"].items():
-        if "auc" not in found:
+    for name, block in summary["by_group"].items():
+        if "auc" not in block:
             notes.append(
-                f"The group {name} has {found['genuine']} genuine and {found['clips']} forged clips; its "
+                f"The group {name} has {block['real']} real and {block['clips']} fake clips; its "
                 "metrics need both and are left out."
             )
     return notes

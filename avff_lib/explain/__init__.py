@@ -1,20 +1,20 @@
-"""Why a window got its logit: which parts moved it, and where the streams surprise each other."""
+"""Why a window got its logit: which parts moved it, and where its streams disagree."""
 
 from avff_lib.explain.attention import attention_map
-from avff_lib.explain.checks import Deletion, deletion_curves, likeness, randomised
-from avff_lib.explain.maps import Attribution, Map, blank, integrated_gradients
-from avff_lib.explain.surprise import Surprise, surprise
+from avff_lib.explain.attribution import Attribution, SaliencyMap, integrated_gradients, neutral_baseline
+from avff_lib.explain.checks import DeletionCurves, deletion_curves, randomize_weights, rank_correlation
+from avff_lib.explain.reconstruction_error import ReconstructionError, reconstruction_error
 
 __all__ = [
     "Attribution",
-    "Deletion",
-    "Map",
-    "Surprise",
+    "DeletionCurves",
+    "ReconstructionError",
+    "SaliencyMap",
     "attention_map",
-    "blank",
     "deletion_curves",
     "integrated_gradients",
-    "likeness",
-    "randomised",
-    "surprise",
+    "neutral_baseline",
+    "randomize_weights",
+    "rank_correlation",
+    "reconstruction_error",
 ]

@@ -1,21 +1,23 @@
-"""A window as it is explained: its frames and its spectrogram, and the cells that they are divided into."""
+"""What is explained of a window: its frames and its spectrogram, and the cells they are divided into."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from avff_lib.clip import AVFFError, InputSpec, ModelInputs
+from avff_lib.errors import AVFFError
+from avff_lib.preprocess.spec import InputSpec, ModelInputs
 
-N_FFT, HOP = 512, 128  # samples; of the spectrum in which a waveform is explained
-CELLS = {"frames": (8, 8), "sound": (16, 16)}  # rows and columns; bands and stretches of time
-BATCH = 8
+N_FFT, HOP = 512, 128  # samples; of the spectrogram in which a waveform is explained
+CELLS = {"frames": (8, 8), "audio": (16, 16)}  # rows and columns of a frame; bands and time steps
+BATCH_SIZE = 8
 
 
-class Judge(Protocol):
-    """What can be explained: a `Detector` in evaluation mode, or anything that is called like one."""
+class LogitModel(Protocol):
+    """What can be explained: a `Detector` in evaluation mode, or anything with its call signature."""
 
     spec: InputSpec
     training: bool
@@ -24,56 +26,56 @@ class Judge(Protocol):
 
 
 class Views:
-    """A batch of inputs as it is explained: frames as they are, a waveform as its complex spectrum.
+    """A batch of inputs as it is explained: frames as they are, a waveform as its complex spectrogram.
 
-    The way back from the spectrum is linear, so a share of the spectrum is a share of the waveform.
+    The inverse transform is linear, so a share of the spectrogram is a share of the waveform.
     """
 
     def __init__(self, spec: InputSpec, inputs: ModelInputs) -> None:
         # Copies, since tensors made in inference mode cannot be part of a graph.
-        self.frames, self.sound = inputs.frames.detach().clone(), inputs.audio.detach().clone()
+        self.frames, self.audio = inputs.frames.detach().clone(), inputs.audio.detach().clone()
         self.samples = None if spec.audio == "mel" else inputs.audio.shape[-1]
         self.window = torch.hann_window(N_FFT, device=inputs.audio.device)
         if self.samples:
-            self.sound = torch.stft(self.sound, N_FFT, HOP, window=self.window, return_complex=True)
+            self.audio = torch.stft(self.audio, N_FFT, HOP, window=self.window, return_complex=True)
 
-    def towards(self, other: Views, frames: Tensor, sound: Tensor) -> tuple[Tensor, Tensor]:
+    def towards(self, other: Views, frames: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
         """Points between this batch and another, by shares that broadcast: 0 is this one, 1 the other."""
         return (
             self.frames + frames * (other.frames - self.frames),
-            self.sound + sound * (other.sound - self.sound),
+            self.audio + audio * (other.audio - self.audio),
         )
 
-    def inputs(self, frames: Tensor, sound: Tensor) -> ModelInputs:
-        """Points as a model takes them."""
+    def inputs(self, frames: Tensor, audio: Tensor) -> ModelInputs:
+        """Points as inputs of a model."""
         if self.samples:
-            sound = torch.istft(sound, N_FFT, HOP, window=self.window, length=self.samples)
-        return ModelInputs(frames, sound)
+            audio = torch.istft(audio, N_FFT, HOP, window=self.window, length=self.samples)
+        return ModelInputs(frames, audio)
 
 
-def memberships(sizes: tuple[int, int], parts: tuple[int, int]) -> list[Tensor]:
-    """For both axes ``(parts, size)``: 1 where a place belongs to a part."""
+def memberships(sizes: Sequence[int], parts: tuple[int, int]) -> list[Tensor]:
+    """For both axes ``(parts, size)``: 1 where an index belongs to a part."""
     return [torch.eye(p)[:, torch.arange(s) * p // s] for s, p in zip(sizes, parts, strict=True)]
 
 
-def spread(cells: Tensor, parts: tuple[int, int], sizes: tuple[int, int]) -> Tensor:
-    """Values of cells ``(..., rows, columns)`` -> of every point of the map ``(..., H, W)``."""
+def spread(cells: Tensor, parts: tuple[int, int], sizes: Sequence[int]) -> Tensor:
+    """Values of cells ``(..., rows, columns)`` -> values of all points ``(..., H, W)``."""
     rows, columns = (m.to(cells) for m in memberships(sizes, parts))
     return rows.T @ cells @ columns
 
 
-def check(model: Judge, inputs: ModelInputs, baselines: ModelInputs) -> None:
+def check(model: LogitModel, inputs: ModelInputs, baselines: ModelInputs) -> None:
     """Raise an `AVFFError` if the model cannot be explained on these inputs."""
     if model.training:
         raise AVFFError(
-            "the model is in training mode, where dropout moves its logits; call model.eval() first"
+            "the model is in training mode, where dropout changes its logits; call model.eval() first"
         )
     spec = model.spec
     expected = (1, spec.frame_count, 3, spec.image_size, spec.image_size)
     if tuple(inputs.frames.shape) != expected or len(inputs.audio) != 1:
         raise AVFFError(
-            f"frames are {tuple(inputs.frames.shape)} with {len(inputs.audio)} sounds; expected one window, "
-            f"{expected}, as prepare(clip, model.spec) makes it"
+            f"frames are {tuple(inputs.frames.shape)} with {len(inputs.audio)} spectrograms or waveforms; "
+            f"expected one window, {expected}, as prepare(clip, model.spec) makes it"
         )
     shapes = [tuple(x.shape[1:]) for x in (inputs.frames, baselines.frames, inputs.audio, baselines.audio)]
     if shapes[0] != shapes[1] or shapes[2] != shapes[3]:
@@ -82,4 +84,4 @@ def check(model: Judge, inputs: ModelInputs, baselines: ModelInputs) -> None:
             "prepare both by the same spec"
         )
     if not (inputs.frames.isfinite().all() and inputs.audio.isfinite().all()):
-        raise AVFFError("the window holds values that are no numbers; decode and prepare the clip anew")
+        raise AVFFError("the window holds NaN or infinity; decode and prepare the clip again")

@@ -1,4 +1,4 @@
-"""`Clip` -> a video file that `avff_lib.media.decode` reads back in the same time."""
+"""`Clip` -> a video file that `avff_lib.media.decode` reads back with the same times."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ from pathlib import Path
 import av
 import numpy as np
 
-from avff_lib.atomic import atomic_write
-from avff_lib.clip import Clip, MediaError
+from avff_lib.errors import MediaError
+from avff_lib.media.clip import Clip
+from avff_lib.utils.atomic import atomic_write
 
-TICKS = 90_000  # a second; the resolution of the frames' times, usual in MPEG
-AUDIO_BIT_RATE = 64_000  # ample for mono speech
+TICKS_PER_SECOND = 90_000  # resolution of the frames' times, usual in MPEG
+AUDIO_BIT_RATE = 64_000  # bits per second, ample for mono speech
 
 
 def write_clip(clip: Clip, path: str | Path, *, crf: int = 23) -> None:
-    """Write a clip as MP4 (H.264 and AAC), its start becoming the file's zero.
+    """Write a clip as MP4 (H.264 and AAC); its start becomes the file's zero.
 
-    Every frame keeps its own time, so evenly spaced frames give a constant frame rate. The same clip
-    gives the same bytes: one encoder thread, a fixed group of pictures, no date. The file appears
-    under its name only when it is complete.
+    Every frame keeps its own time, so evenly spaced frames give a constant frame rate. The same clip gives
+    the
+    same bytes: one encoder thread, fixed GOPs, no date. The file appears under its name only when it is
+    complete.
 
     Args:
         clip: frames ``(T, H, W, 3)`` uint8 with even H and W, and a waveform of the same window.
@@ -45,15 +47,19 @@ def write_clip(clip: Clip, path: str | Path, *, crf: int = 23) -> None:
 
 
 def _encode(clip: Clip, path: Path, crf: int) -> None:
-    ticks = np.round((clip.times - clip.start) * TICKS).astype(int)
-    rate = Fraction(TICKS, int(np.median(np.diff(ticks)))) if len(ticks) > 1 else Fraction(1 / clip.duration)
+    ticks = np.round((clip.times - clip.start) * TICKS_PER_SECOND).astype(int)
+    rate = (
+        Fraction(TICKS_PER_SECOND, int(np.median(np.diff(ticks))))
+        if len(ticks) > 1
+        else Fraction(1 / clip.duration)
+    )
     options = {"movflags": "+faststart", "fflags": "+bitexact"}
     with av.open(str(path.resolve()), "w", format="mp4", options=options) as container:
         video = container.add_stream("libx264", rate=rate.limit_denominator(1001))
         video.height, video.width = clip.frames.shape[1:3]
         video.pix_fmt = "yuv420p"
         video.codec_context.thread_count = 1
-        video.codec_context.time_base = Fraction(1, TICKS)
+        video.codec_context.time_base = Fraction(1, TICKS_PER_SECOND)
         # x264's macroblock tree gives other bytes from run to run at some widths; without it they repeat.
         video.options = {
             "crf": str(crf),
@@ -64,13 +70,15 @@ def _encode(clip: Clip, path: Path, crf: int) -> None:
         }
         audio = container.add_stream("aac", rate=clip.sample_rate, layout="mono")
         audio.bit_rate = AUDIO_BIT_RATE
-        # Sound first: the frames that follow interleave with it in the muxer's buffer.
+        # Audio first: the muxer's buffer interleaves it with the frames that follow.
         samples = np.clip(clip.waveform, -1, 1)[None].astype(np.float32)  # (1, S)
-        sound = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
-        sound.sample_rate, sound.time_base, sound.pts = clip.sample_rate, Fraction(1, clip.sample_rate), 0
-        container.mux([*audio.encode(sound), *audio.encode(None)])
+        samples_frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
+        samples_frame.sample_rate = clip.sample_rate
+        samples_frame.time_base = Fraction(1, clip.sample_rate)
+        samples_frame.pts = 0
+        container.mux([*audio.encode(samples_frame), *audio.encode(None)])
         for image, tick in zip(clip.frames, ticks, strict=True):
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-            frame.pts, frame.time_base = int(tick), Fraction(1, TICKS)
+            frame.pts, frame.time_base = int(tick), Fraction(1, TICKS_PER_SECOND)
             container.mux(video.encode(frame))
         container.mux(video.encode(None))

@@ -1,7 +1,8 @@
 """Detectors; importing this package makes every family known to `Detector.from_pretrained`."""
 
-from avff_lib.models.avff import AVFF, AVFFConfig
-from avff_lib.models.avff_mae import AVFFMAE, AVFFMAEConfig
+from avff_lib.models.avff import AVFF
+from avff_lib.models.avff_mae import AVFFMAE
 from avff_lib.models.base import Detector
+from avff_lib.models.configs import AVFFConfig, AVFFMAEConfig
 
 __all__ = ["AVFF", "AVFFMAE", "AVFFConfig", "AVFFMAEConfig", "Detector"]

@@ -1,44 +1,42 @@
-"""The interface that every detector has, and how it is saved and loaded."""
+"""The interface of every detector, and its saving and loading."""
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
-from dataclasses import asdict, fields, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from avff_lib.atomic import atomic_write
-from avff_lib.clip import AVFFError, Features, InputSpec, ModelInputs
-from avff_lib.domain import Domain
-from avff_lib.nn.blocks import Block
+from avff_lib.media.clip import Clip
+from avff_lib.models import checkpoint
+from avff_lib.models.ood import OODDetector
 from avff_lib.nn.cross_modal import agreement
 from avff_lib.nn.detail import DetailPath
-from avff_lib.verdict import Calibration
+from avff_lib.nn.features import Features
+from avff_lib.preprocess.spec import InputSpec, ModelInputs
 
-CONFIG_NAME = "config.json"
-WEIGHTS_NAME = "model.safetensors"
-DOMAIN_NAME = "domain.safetensors"
-LATER_FIELDS = {"calibration"}  # checkpoints may be older than these, and their defaults change nothing
+if TYPE_CHECKING:
+    from avff_lib.inference.prediction import ClipPrediction, FilePrediction
 
 
 class Detector(nn.Module, ABC):
-    """Audio and video of one window in, one logit out; a positive logit says fake.
+    """Audio and video of one window -> one logit; positive for fake.
 
-    A subclass names its config dataclass in ``config_class`` and implements `encode`, `spectrogram`,
-    `fuse`, `head`. The config holds everything that is needed to rebuild the model without a hub, and also
-    ``threshold`` (probability from which a clip is called fake), ``calibration`` (see
-    `avff_lib.verdict.Calibration`) and ``trained_on`` (one sentence).
-    Its ``detail`` is 0, or the length of what a path for fine detail says of each stream.
-    ``domain`` is what the clips looked like that it was calibrated on, None before that.
-    There are two presets: `tiny`, made from the fields in ``tiny_config``, and ``base()``, of the
-    documented size with pretrained encoders.
+    A subclass names its config dataclass in ``config_class`` and implements `spec`, `encode`, `spectrogram`,
+    `fuse`, `forward_head` and `pretraining_loss`. It has two presets: `tiny`, made from the fields in
+    ``tiny_config``, and ``base()``, of the documented size with pretrained encoders.
+
+    Attributes:
+        config: all that is needed to rebuild the model without the hub, and also ``threshold`` (probability
+            from which on a clip is labelled fake), ``calibration`` (see
+            `avff_lib.models.calibration.Calibration`) and ``trained_on`` (one sentence).
+        detail: the detail path, or None if ``config.detail`` is 0.
+        ood: the out-of-distribution detector, fitted with the calibration; None before that.
     """
 
     config_class: ClassVar[type]
@@ -52,11 +50,11 @@ class Detector(nn.Module, ABC):
         super().__init__()
         self.config = config
         self.detail = DetailPath(config.detail) if config.detail else None
-        self.domain: Domain | None = None
+        self.ood: OODDetector | None = None
 
     @classmethod
     def tiny(cls, seed: int = 0) -> Self:
-        """Small enough for a laptop's CPU, 64 x 64 pixels, with random weights drawn from ``seed``."""
+        """A model for a laptop's CPU and 64 x 64 pixels, with random weights drawn from ``seed``."""
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             return cls(cls.config_class(**cls.tiny_config))
@@ -64,165 +62,122 @@ class Detector(nn.Module, ABC):
     @property
     @abstractmethod
     def spec(self) -> InputSpec:
-        """The input that this model needs."""
+        """The inputs that this model expects."""
 
     @abstractmethod
     def encode(self, inputs: ModelInputs) -> Features:
-        """Both streams through their encoders; they stay sequences. What stage one trains."""
+        """Both streams through their encoders, which stage one trains; the features stay sequences."""
 
     @abstractmethod
     def spectrogram(self, inputs: ModelInputs) -> Tensor:
-        """The sound as the path for fine detail sees it: ``(B, bands, N)``, logarithmic."""
+        """The detail path's audio input: log spectrogram ``(B, bands, N)``."""
 
-    def features(self, inputs: ModelInputs) -> Features:
-        """All that is known of a window before the streams meet: `encode`, and fine detail if looked for."""
+    def forward_features(self, inputs: ModelInputs) -> Features:
+        """All features before fusion: those of `encode`, and those of the detail path if there is one."""
         features = self.encode(inputs)
         if self.detail is None:
             return features
         return replace(features, detail=self.detail(inputs.frames, self.spectrogram(inputs)))
 
     def agreement(self, features: Features) -> Tensor:
-        """How far lips and voice change alike, ``(B, T)`` in [-1, 1]: the cosine of their changes.
+        """Agreement of lips and voice, ``(B, T)`` in [-1, 1]: cosine similarity of their changes over time.
 
-        About 0 for streams that have nothing to do with each other; what is usual for streams that belong
-        together depends on the model.
+        About 0 for unrelated streams; what is usual for streams that belong together depends on the model.
         """
         return agreement(features).mean(dim=-1)
 
     @abstractmethod
     def fuse(self, features: Features) -> Tensor:
-        """Features -> fused sequence ``(B, T, D)``, D as the model pleases."""
+        """Features -> fused sequence ``(B, T, D)``, with a D that depends on the model."""
 
     @abstractmethod
-    def head(self, fused: Tensor) -> Tensor:
+    def forward_head(self, fused: Tensor) -> Tensor:
         """Fused sequence -> logits ``(B,)``."""
+
+    @abstractmethod
+    def pretraining_loss(self, inputs: ModelInputs, generator: torch.Generator) -> dict[str, Tensor]:
+        """Stage one's loss on real windows: contrast of the two streams, and prediction of masked parts.
+
+        Args:
+            inputs: real windows, ``(B, ...)``.
+            generator: draws what is masked.
+
+        Returns:
+            ``loss`` and its parts, and what `avff_lib.models.contrast.contrastive_loss` logs. A model with
+            critics also returns ``critic_loss``, whose gradient reaches the critics alone.
+
+        Raises:
+            AVFFError: the features have collapsed to a point.
+        """
 
     def forward(self, inputs: ModelInputs) -> Tensor:
         """Prepared batch -> logits ``(B,)``; the probability of fake, uncalibrated, is their sigmoid."""
-        return self.head(self.fuse(self.features(inputs)))
+        return self.forward_head(self.fuse(self.forward_features(inputs)))
 
-    def set_checkpointing(self, on: bool) -> None:
-        """Whether training computes the blocks of a transformer twice rather than remember them.
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Switch gradient checkpointing of all transformer blocks on or off, as timm's models do.
 
-        Loss and gradients are the same; memory falls from all that happens in the blocks to what goes
-        into each, for about a third more time. Source: Chen et al. 2016, section 3.
+        Loss and gradients stay the same. Training stores only the input of each block and recomputes the rest
+        in the backward pass: less memory for about a third more time. Source: Chen et al. 2016, section 3.
         """
         for module in self.modules():
             if isinstance(module, PreTrainedModel):  # transformers
-                (module.activation_checkpointing_enable if on else module.activation_checkpointing_disable)()
-            elif isinstance(module, Block):
-                module.checkpointing = on
-            elif hasattr(module, "set_grad_checkpointing"):  # timm
-                module.set_grad_checkpointing(on)
+                if enable:
+                    module.activation_checkpointing_enable()
+                else:
+                    module.activation_checkpointing_disable()
+            elif module is not self:  # timm's models, and `avff_lib.nn.blocks.Block`
+                switch = getattr(module, "set_grad_checkpointing", None)
+                if switch is not None:
+                    switch(enable)
+
+    def predict(self, path: Path | str, *, progress: Callable[[float], None] | None = None) -> FilePrediction:
+        """Score a whole media file; see `avff_lib.inference.predictor.predict`."""
+        from avff_lib.inference.predictor import predict  # the one import against the order of modules
+
+        return predict(path, self, progress=progress)
+
+    def predict_clip(self, clip: Clip) -> ClipPrediction:
+        """Score a clip that is cropped to one face; see `avff_lib.inference.predictor.predict_clip`."""
+        from avff_lib.inference.predictor import predict_clip
+
+        return predict_clip(clip, self)
 
     def save_pretrained(self, folder: Path | str, *, half: bool = False) -> None:
-        """Write config, weights and domain into ``folder``, each in one atomic step.
+        """Write config, weights and out-of-distribution detector into ``folder``.
 
-        With ``half`` weights are stored as float16, in half the space; `from_pretrained` gives float32 back.
+        The layout, ``config.json`` and ``model.safetensors`` at the top, is that of a model repository on
+        the Hugging Face hub: ``huggingface_hub.upload_folder`` publishes it as it is. Each file appears in
+        one atomic step.
+
+        Args:
+            folder: made if it does not exist.
+            half: store the weights as float16, in half the space; `from_pretrained` gives float32 back.
         """
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        config = {"family": type(self).__name__, **asdict(self.config)}
-        with atomic_write(folder / CONFIG_NAME) as path:
-            path.write_text(json.dumps(config, indent=2) + "\n")
-        weights = {
-            name: (tensor.half() if half and tensor.is_floating_point() else tensor).contiguous()
-            for name, tensor in self.state_dict().items()
-        }
-        with atomic_write(folder / WEIGHTS_NAME) as path:
-            save_file(weights, path)
-        if self.domain is None:
-            (folder / DOMAIN_NAME).unlink(missing_ok=True)
-        else:
-            self.domain.save(folder / DOMAIN_NAME)
+        checkpoint.save(self, Path(folder), half=half)
 
     @classmethod
-    def from_pretrained(cls, folder: Path | str) -> Self:
-        """Load what `save_pretrained` wrote; called on `Detector`, the config names the family.
+    def from_pretrained(cls, name_or_path: Path | str, *, device: torch.device | str = "cpu") -> Self:
+        """Load a detector; called on `Detector`, the config names the family.
 
-        Strict in both directions: no key of the config or of the weights may be missing or left
-        over, and every shape must agree.
+        Strict in both directions: no key of the config or of the weights may be missing or left over, and
+        every shape must agree.
+
+        Args:
+            name_or_path: a shipped detector (``"avff-tiny"`` or ``"avffmae-tiny"``, both trained on drawn
+                faces), the folder of a saved one, or a repository on the Hugging Face hub
+                (``"owner/name"``).
+            device: of the loaded weights.
+
+        Returns:
+            The detector, in evaluation mode.
 
         Raises:
-            AVFFError: something is missing, unknown or of another shape.
+            AVFFError: there is no such detector, or a part of it is missing, unknown or of another shape.
         """
-        folder = Path(folder)
-        config = _read_config(folder)
-        family = Detector.families.get(config.pop("family", None))
-        if family is None or not issubclass(family, cls):
-            known = ", ".join(name for name, member in Detector.families.items() if issubclass(member, cls))
-            raise AVFFError(f"{folder / CONFIG_NAME} names no known model family; expected one of {known}")
-        expected = {field.name for field in fields(family.config_class)}
-        if config.keys() | LATER_FIELDS != expected:
-            raise AVFFError(
-                f"{folder / CONFIG_NAME} does not fit {family.__name__}: "
-                f"{_difference(config.keys() | LATER_FIELDS, expected)}; "
-                "save the model anew with this version"
-            )
-        if "calibration" in config:
-            config["calibration"] = _calibration(config["calibration"], folder)
-        model = family(family.config_class(**config))
-        try:
-            weights = load_file(folder / WEIGHTS_NAME)
-        except (OSError, SafetensorError) as error:
-            raise AVFFError(
-                f"{folder / WEIGHTS_NAME} cannot be read ({error}); copy the checkpoint anew"
-            ) from None
-        wanted = model.state_dict()
-        if weights.keys() != wanted.keys():
-            raise AVFFError(
-                f"{folder / WEIGHTS_NAME} does not fit its config: "
-                f"{_difference(weights.keys(), wanted.keys())}; take both files from one checkpoint"
-            )
-        for name, tensor in weights.items():
-            if tensor.shape != wanted[name].shape:
-                raise AVFFError(
-                    f"{folder / WEIGHTS_NAME}: {name} has shape {tuple(tensor.shape)}, the config asks "
-                    f"for {tuple(wanted[name].shape)}; take both files from one checkpoint"
-                )
-        model.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
-        if (folder / DOMAIN_NAME).exists():
-            model.domain = Domain.load(folder / DOMAIN_NAME)
-        return model.eval()
+        return checkpoint.load(cls, name_or_path).to(device).eval()
 
 
 def count_parameters(module: nn.Module) -> int:
-    """Number of weights that a module holds."""
+    """Number of parameters of a module, trainable or not."""
     return sum(parameter.numel() for parameter in module.parameters())
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    path = folder / CONFIG_NAME
-    try:
-        config = json.loads(path.read_text())
-    except OSError:
-        raise AVFFError(
-            f"{folder} holds no {CONFIG_NAME}; expected the folder of a saved model "
-            f"({CONFIG_NAME} and {WEIGHTS_NAME})"
-        ) from None
-    except ValueError:
-        config = None
-    if not isinstance(config, dict):
-        raise AVFFError(f"{path} is not a JSON object; copy the checkpoint anew")
-    # JSON has no tuples; a config compares equal to the one that was saved only with them.
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
-
-
-def _calibration(found: Any, folder: Path) -> Calibration:
-    try:
-        return Calibration(**{**found, "unsure": found["unsure"] and tuple(found["unsure"])})
-    except (TypeError, KeyError, IndexError, AVFFError):
-        raise AVFFError(
-            f"the calibration in {folder / CONFIG_NAME} is {found!r}; expected an object with "
-            f"{', '.join(field.name for field in fields(Calibration))}; copy the checkpoint anew"
-        ) from None
-
-
-def _difference(found: Any, expected: Any) -> str:
-    missing, unknown = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
-    parts = [
-        f"{len(names)} {what} (first: {names[0]})"
-        for what, names in (("missing", missing), ("unknown", unknown))
-        if names
-    ]
-    return " and ".join(parts)

@@ -1,12 +1,13 @@
 """Published encoder weights, mapped key by key onto `TokenEncoder`: VideoMAE, MARLIN, AudioMAE.
 
-Every key of a file is either mapped, or known to belong to a part that is not used (a decoder, a mask
-token); a key that is neither is an error. Nothing is loaded by luck.
+Every key of a file is either mapped or known to belong to an unused part (a decoder, a mask token); any other
+key is an error.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import pickle
 import re
 from pathlib import Path
@@ -19,27 +20,28 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from avff_lib.clip import AVFFError
-from avff_lib.models.encoders import from_hub
+from avff_lib.errors import AVFFError
+from avff_lib.models.hub import from_hub
 from avff_lib.nn.patches import TokenEncoder
 from avff_lib.nn.positions import grid_positions
+from avff_lib.preprocess.frames import IMAGENET_MEAN, IMAGENET_STD
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
-State = dict[str, Tensor]
+StateDict = dict[str, Tensor]
 
 
-class Statistics(NamedTuple):
-    """How an encoder's pictures were normalised, per RGB channel."""
+class Normalization(NamedTuple):
+    """Mean and standard deviation that an encoder's frames were normalised with, per RGB channel."""
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
 
-IMAGENET = Statistics((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-UNCHANGED = Statistics((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+IMAGENET = Normalization(IMAGENET_MEAN, IMAGENET_STD)
+NO_NORMALIZATION = Normalization((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
-# What a key of a file begins with -> what it is called here. A key that nothing matches is an error.
-VIDEOMAE = (
+# Regular expression for the beginning of a key -> its name in `TokenEncoder`.
+VIDEOMAE_KEYS = (
     (r"(videomae\.)?embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
     (r"(videomae\.)?encoder\.layer\.(\d+)\.attention\.attention\.", r"blocks.\2.attn."),
     (r"(videomae\.)?encoder\.layer\.(\d+)\.attention\.output\.dense\.", r"blocks.\2.attn.proj."),
@@ -49,7 +51,7 @@ VIDEOMAE = (
     (r"(videomae\.)?encoder\.layer\.(\d+)\.layernorm_after\.", r"blocks.\2.norm2."),
     (r"(videomae\.)?layernorm\.", "norm."),
 )
-MARLIN = (
+MARLIN_KEYS = (
     (r"encoder\.patch_embedding\.projection\.", "patch_embed.proj."),
     (r"encoder\.pos_embedding\.emb$", "positions"),
     (r"encoder\.blocks\.(\d+)\.mlp\.layers\.0\.linear\.", r"blocks.\1.mlp.fc1."),
@@ -57,145 +59,153 @@ MARLIN = (
     (r"encoder\.blocks\.(\d+)\.", r"blocks.\1."),
     (r"encoder\.norm\.", "norm."),
 )
-AUDIOMAE = (
+AUDIOMAE_KEYS = (
     (r"patch_embed\.proj\.", "patch_embed.proj."),
     (r"pos_embed$", "positions"),
     (r"cls_token$", "class_token"),
     (r"blocks\.(\d+)\.", r"blocks.\1."),
     (r"norm\.", "norm."),
 )
-# What an attention has in one piece here -> the pieces that it comes in; transformers renames the biases
+# timm's fused parameter -> the separate ones that it is concatenated from; transformers renames the biases
 # when it saves.
-QKV = (
+QKV_KEYS = (
     ("qkv.weight", ("query.weight", "key.weight", "value.weight")),
     ("qkv.bias", ("q_bias", "v_bias")),
     ("qkv.bias", ("query.bias", "value.bias")),
 )
 # The other half of an autoencoder, and heads for other tasks.
-UNUSED = r"decoder|mask_token$|encoder_to_decoder\.|enc_dec_proj\.|discriminator\.|classifier\.|head\."
+UNUSED_KEYS = r"decoder|mask_token$|encoder_to_decoder\.|enc_dec_proj\.|discriminator\.|classifier\.|head\."
 
 
-def read_visual(name: str) -> tuple[State, Statistics]:
-    """Weights of a VideoMAE (transformers' format) or of MARLIN (its own), and how its pictures look.
+def read_visual_weights(name: str) -> tuple[StateDict, Normalization]:
+    """Weights of VideoMAE (transformers' format) or MARLIN (its own format), and the normalisation of frames.
 
     Args:
         name: hub id, folder, or file.
 
     Raises:
-        AVFFError: they are neither here nor to be had, or of another kind.
+        AVFFError: they are not on this machine and cannot be downloaded, or are of another model.
     """
     state = _read(name)
     if any(key.startswith("encoder.patch_embedding.") for key in state):
-        return _rename(state, MARLIN, name), UNCHANGED  # MARLIN takes pixels in [0, 1] as they are
-    return _rename(state, VIDEOMAE, name), IMAGENET
+        return _rename(state, MARLIN_KEYS, name), NO_NORMALIZATION  # MARLIN takes pixels in [0, 1]
+    return _rename(state, VIDEOMAE_KEYS, name), IMAGENET
 
 
-def read_audio(name: str) -> State:
-    """Weights of an AudioMAE, in its own format or in timm's, which has the same names.
+def read_audio_weights(name: str) -> StateDict:
+    """Weights of AudioMAE, in its own format or in timm's, which has the same names.
 
     Args:
         name: hub id, folder, or file.
 
     Raises:
-        AVFFError: they are neither here nor to be had, or of another kind.
+        AVFFError: they are not on this machine and cannot be downloaded, or are of another model.
     """
-    state = _rename(_read(name), AUDIOMAE, name)
-    token, places = state.get("class_token"), state.get("positions")
-    if token is None or places is None or token.shape[-1:] != places.shape[-1:]:
+    state = _rename(_read(name), AUDIOMAE_KEYS, name)
+    token, positions = state.get("class_token"), state.get("positions")
+    if token is None or positions is None or token.shape[-1:] != positions.shape[-1:]:
         raise AVFFError(
-            f"{name} lacks cls_token or pos_embed, or the two are not of one length; choose a whole "
+            f"{name} lacks cls_token or pos_embed, or the two differ in length; choose a complete "
             "AudioMAE checkpoint"
         )
-    # The class token has a place of its own, the first; patches follow, all bands of a moment together.
-    places = places.reshape(-1, places.shape[-1])
-    return state | {"class_token": token + places[:1], "positions": places[1:]}
+    # The first position is the class token's; those of the patches follow, time-major.
+    positions = positions.reshape(-1, positions.shape[-1])
+    return state | {"class_token": token + positions[:1], "positions": positions[1:]}
 
 
-def load_encoder(encoder: TokenEncoder, state: State, name: str) -> None:
-    """Put ``state`` into ``encoder``; every weight must be there and fit.
+def load_encoder(encoder: TokenEncoder, state: StateDict, name: str) -> None:
+    """Load ``state`` into ``encoder``, strictly.
 
-    An AudioMAE for longer windows gives the codes of its first moments, which is right as long as it has
-    as many bands. VideoMAE keeps no codes in its file, since they follow from a formula: sines and
-    cosines of the token's number.
+    Of an AudioMAE for longer windows the positions of the first moments are used, which is right as long as
+    it has as many bands. VideoMAE's file holds no positions, since they are computed: sine-cosine codes of
+    the token's index.
+
+    Args:
+        encoder: changed in place.
+        state: as `read_visual_weights` or `read_audio_weights` returns it.
+        name: of the weights, for error messages.
 
     Raises:
-        AVFFError: a weight is missing, left over, or of another shape.
+        AVFFError: a weight is missing, unexpected, or of another shape.
     """
-    wanted = encoder.state_dict()
-    places, dim = encoder.positions.shape
-    state = _join_qkv(state)
-    codes = state.get("positions", grid_positions((places,), dim))
-    codes = codes.reshape(-1, codes.shape[-1])
-    # Of a video's codes nobody can say whether there are more for its time or for its size.
-    state["positions"] = codes[:places] if len(encoder.grid) == 2 else codes
+    expected = encoder.state_dict()
+    count, dim = encoder.positions.shape
+    state = _fuse_qkv(state)
+    positions = state.get("positions", grid_positions((count,), dim))
+    positions = positions.reshape(-1, positions.shape[-1])
+    # For a video it is not known whether additional positions belong to more time or to larger frames.
+    state["positions"] = positions[:count] if len(encoder.grid) == 2 else positions
     if "class_token" in state:
         state["class_token"] = state["class_token"].flatten()
-    odd = sorted(state.keys() ^ wanted.keys())
-    if odd:
-        where = "is missing from" if odd[0] in wanted else "has no place in the encoder, but is in"
+    mismatched = sorted(state.keys() ^ expected.keys())
+    if mismatched:
+        first = mismatched[0]
+        where = "is missing from" if first in expected else "is no weight of the encoder, but is in"
         raise AVFFError(
-            f"{odd[0]} {where} {name} ({len(odd)} such weights); choose a checkpoint of this size"
+            f"{first} {where} {name} ({len(mismatched)} such weights); choose a checkpoint of this size"
         )
     for key, tensor in state.items():
-        if tensor.shape != wanted[key].shape:
+        if tensor.shape != expected[key].shape:
             raise AVFFError(
                 f"{key} has shape {tuple(tensor.shape)} in {name}, the encoder asks for "
-                f"{tuple(wanted[key].shape)}; choose a checkpoint of this size"
+                f"{tuple(expected[key].shape)}; choose a checkpoint of this size"
             )
     encoder.load_state_dict(state)
 
 
-def _join_qkv(state: State) -> State:
-    """Queries, keys and values in one matrix, as `avff_lib.nn.blocks.Attention` keeps them.
+def _fuse_qkv(state: StateDict) -> StateDict:
+    """Queries, keys and values in one matrix, as timm's attention has them.
 
-    VideoMAE and MARLIN have no bias on the keys: a constant added to all keys of a query changes
-    nothing in the softmax. Here it becomes 0. Parts that are not complete stay as they are, and have no
-    place in the encoder.
+    VideoMAE and MARLIN have no bias on the keys, as adding a constant to all keys does not change the
+    softmax; here it becomes 0. Incomplete sets stay as they are, and are then unexpected weights.
     """
-    joined = dict(state)
+    fused = dict(state)
     for attention in {key.rsplit(".attn.", 1)[0] + ".attn." for key in state if ".attn." in key}:
-        for whole, names in QKV:
-            parts = [joined.get(attention + name) for name in names]
-            if any(part is None or part.shape != parts[0].shape for part in parts):
+        for whole, names in QKV_KEYS:
+            parts = [fused[attention + name] for name in names if attention + name in fused]
+            if len(parts) < len(names) or any(part.shape != parts[0].shape for part in parts):
                 continue
             if whole == "qkv.bias":
                 parts.insert(1, torch.zeros_like(parts[0]))
-            joined[attention + whole] = torch.cat(parts)
+            fused[attention + whole] = torch.cat(parts)
             for name in names:
-                del joined[attention + name]
-    return joined
+                del fused[attention + name]
+    return fused
 
 
-def _rename(state: State, rules: tuple[tuple[str, str], ...], name: str) -> State:
+def _rename(state: StateDict, rules: tuple[tuple[str, str], ...], name: str) -> StateDict:
     renamed = {}
     for key, tensor in state.items():
-        match, new = next(((m, new) for old, new in rules if (m := re.match(old, key))), (None, ""))
-        if match:
-            renamed[match.expand(new) + key[match.end() :]] = tensor.float()
-        elif not re.match(UNUSED, key):
-            raise AVFFError(
-                f"{name} holds the weight {key}, which belongs to no known part; expected the weights of "
-                "VideoMAE or MARLIN for the picture, of AudioMAE for the sound"
-            )
+        for pattern, replacement in rules:
+            match = re.match(pattern, key)
+            if match:
+                renamed[match.expand(replacement) + key[match.end() :]] = tensor.float()
+                break
+        else:
+            if not re.match(UNUSED_KEYS, key):
+                raise AVFFError(
+                    f"{name} holds the weight {key}, which belongs to no known part; expected the weights of "
+                    "VideoMAE or MARLIN for video, of AudioMAE for audio"
+                )
     return renamed
 
 
-def _read(name: str) -> State:
-    """The tensors of a file, of a folder, or of a hub's repository."""
+def _read(name: str) -> StateDict:
+    """The tensors of a file, a folder or a hub repository, by name."""
     path = Path(name)
     if path.is_dir():
-        found = [path / file for file in WEIGHT_FILES if (path / file).exists()]
-        if not found:
+        files = [path / file for file in WEIGHT_FILES if (path / file).exists()]
+        if not files:
             raise AVFFError(
                 f"{name} holds neither {' nor '.join(WEIGHT_FILES)}; name a file or another folder"
             )
-        path = found[0]
+        path = files[0]
     if not path.exists():
-        path = Path(from_hub(name, lambda **where: _download(name, **where)))
+        path = Path(from_hub(name, functools.partial(_download, name)))
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        # AudioMAE's file also keeps the arguments of its training, which are plain values.
+        # AudioMAE's file also holds its training arguments, an argparse.Namespace of plain values.
         with torch.serialization.safe_globals([argparse.Namespace]):
             state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
@@ -208,10 +218,10 @@ def _read(name: str) -> State:
     return {key: tensor for key, tensor in state.items() if isinstance(tensor, Tensor)}
 
 
-def _download(name: str, **where: bool) -> str:
-    for file in WEIGHT_FILES[:-1]:
-        try:
-            return hf_hub_download(name, file, **where)
-        except EntryNotFoundError:
-            continue
-    return hf_hub_download(name, WEIGHT_FILES[-1], **where)
+def _download(name: str, local_files_only: bool) -> str:
+    """Path of the first of `WEIGHT_FILES` that a hub repository has."""
+    preferred, fallback = WEIGHT_FILES
+    try:
+        return hf_hub_download(name, preferred, local_files_only=local_files_only)
+    except EntryNotFoundError:
+        return hf_hub_download(name, fallback, local_files_only=local_files_only)

@@ -1,80 +1,62 @@
-"""The transformer of the masked autoencoder: one attention, pre-norm blocks, one place for initial weights.
+"""The transformer block of the masked autoencoder (timm's), and the initial weights.
 
-Modules are named as timm names those of its ViT, so that published weights map by their own names.
+Published ViT weights map by their own names, as the module names are timm's.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
-import torch.nn.functional as F
 from einops import rearrange
+from timm.layers import Attention
+from timm.models.vision_transformer import Block as TimmBlock
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 
-class Attention(nn.Module):
-    """Self-attention over the tokens of one sample: softmax(Q K^T / sqrt(d)) V for each head.
+class Block(TimmBlock):
+    """timm's pre-norm ViT block, with the settings of ViT and MAE and its own gradient checkpointing.
 
-    Source: Vaswani et al. 2017, section 3.2.
-    """
-
-    def __init__(self, dim: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.proj = nn.Linear(dim, dim)
-
-    def split(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """``(B, N, D)`` -> queries, keys and values, each ``(B, heads, N, D / heads)``."""
-        query, key, value = rearrange(
-            self.qkv(tokens), "b n (three h d) -> three b h n d", three=3, h=self.heads
-        )
-        return query, key, value
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """``(B, N, D)`` -> ``(B, N, D)``."""
-        found = F.scaled_dot_product_attention(*self.split(tokens))  # (B, heads, N, D / heads)
-        return self.proj(rearrange(found, "b h n d -> b n (h d)"))
-
-
-class Block(nn.Module):
-    """Attention, then an MLP on each token; both read a normalised copy and add to the original.
-
-    Source: Dosovitskiy et al. 2021, equations 2 and 3.
+    timm checkpoints in the loop over the blocks of a `VisionTransformer`; the models here have several such
+    loops, so each block does it for itself. Source: Dosovitskiy et al. 2021, equations 2 and 3.
 
     Attributes:
-        checkpointing: in training mode, forget what happens inside and compute it again for the gradient.
+        grad_checkpointing: in training mode, recompute the block's activations in the backward pass instead
+            of storing them.
     """
 
-    checkpointing = False
+    grad_checkpointing = False
 
     def __init__(self, dim: int, heads: int) -> None:
-        super().__init__()
-        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
-        self.attn = Attention(dim, heads)
-        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
-        self.mlp = nn.Sequential(
-            OrderedDict(fc1=nn.Linear(dim, 4 * dim), act=nn.GELU(), fc2=nn.Linear(4 * dim, dim))
-        )
+        super().__init__(dim, heads, qkv_bias=True)  # and timm's LayerNorm, whose eps is 1e-6
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """``(B, N, D)`` -> ``(B, N, D)``."""
-        if self.checkpointing and self.training:
-            return checkpoint(self._compute, tokens, use_reentrant=False)
-        return self._compute(tokens)
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Switch gradient checkpointing on or off."""
+        self.grad_checkpointing = enable
 
-    def _compute(self, tokens: Tensor) -> Tensor:
-        tokens = tokens + self.attn(self.norm1(tokens))
-        return tokens + self.mlp(self.norm2(tokens))
+    def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
+        """Tokens ``(B, N, D)`` -> ``(B, N, D)``; the mask options are timm's."""
+        if self.grad_checkpointing and self.training:
+            return checkpoint(super().forward, x, attn_mask, is_causal, use_reentrant=False)
+        return super().forward(x, attn_mask, is_causal)
+
+
+def attention_weights(attention: Attention, tokens: Tensor) -> Tensor:
+    """Attention weights of a block: ``(B, N, D)`` -> ``(B, heads, N, N)``, each row summing to 1.
+
+    timm's `Attention` runs PyTorch's fused kernel, which does not return them.
+    """
+    query, key, _ = rearrange(
+        attention.qkv(tokens), "b n (three h d) -> three b h n d", three=3, h=attention.num_heads
+    )
+    return (query @ key.mT / key.shape[-1] ** 0.5).softmax(dim=-1)
 
 
 def init_weights(module: nn.Module) -> None:
     """Initial weights of everything that is not pretrained: ``model.apply(init_weights)``.
 
-    Xavier uniform for matrices, patch projections seen as matrices too, and zero biases, as masked
-    autoencoders are commonly started (He et al. 2022, appendix A.1).
+    Xavier uniform for weight matrices, with the patch projections flattened to matrices, and zero biases, as
+    in MAE (He et al. 2022, appendix A.1).
     """
     if isinstance(module, nn.Linear | nn.Conv2d | nn.Conv3d):
         nn.init.xavier_uniform_(module.weight.view(len(module.weight), -1))
-        nn.init.zeros_(module.bias)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

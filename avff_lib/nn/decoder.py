@@ -1,4 +1,4 @@
-"""From features back to pixels or to the spectrogram, and the critic that looks at the result."""
+"""From features back to the values of patches, and the critic that scores the reconstruction."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from avff_lib.nn.positions import grid_positions
 
 
 class PatchDecoder(nn.Module):
-    """Features of all tokens, seen and guessed -> the values of every patch.
+    """MAE decoder: features of all tokens, visible and predicted -> the values of every patch.
 
     Narrow and shallow beside the encoder, with positions of its own.
     Source: He et al. 2022 (MAE), section 3; sizes in AVFF after MARLIN (Cai et al. 2023).
     """
+
+    positions: Tensor
 
     def __init__(
         self, grid: tuple[int, ...], dim_in: int, dim: int, depth: int, heads: int, values: int
@@ -35,10 +37,13 @@ class PatchDecoder(nn.Module):
 
 
 class Critic(nn.Module):
-    """One score for each patch, high for patches of real recordings. Source: Cai et al. 2023 (MARLIN)."""
+    """Wasserstein critic: one score per patch, high for patches of real recordings.
+
+    Source: Cai et al. 2023 (MARLIN).
+    """
 
     def __init__(self, values: int, hidden: int) -> None:
-        """``values`` of a patch, ``hidden`` units between them and the score."""
+        """``values`` in a patch, ``hidden`` units of the MLP."""
         super().__init__()
         self.mlp = nn.Sequential(nn.Linear(values, hidden), nn.LeakyReLU(0.2), nn.Linear(hidden, 1))
 

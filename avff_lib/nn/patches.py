@@ -1,7 +1,7 @@
-"""Spectrograms and videos cut into patches, always *time-major*: a slice of tokens is a slice of time.
+"""Spectrograms and videos as patches, always *time-major*: a slice of tokens is a slice of time.
 
-Tokens of one moment stand together, and moments follow each other. Cut the other way round, one eighth of
-the tokens would be one frequency band over the whole clip, and a mask over it would hide no moment at all.
+Tokens of one moment are adjacent, and moments follow each other. In frequency-major order one eighth of the
+tokens would be one frequency band over the whole clip, and masking it would mask no moment at all.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from avff_lib.nn.blocks import Block
 from avff_lib.nn.positions import grid_positions
 
 
-class AudioPatches(nn.Module):
-    """Log-mel spectrogram -> one token for each patch of columns x bands."""
+class AudioPatchEmbed(nn.Module):
+    """Log-mel spectrogram -> one token per patch of columns x bands."""
 
     def __init__(self, dim: int, patch: tuple[int, int]) -> None:
         """``patch``: columns and mel bands in a patch."""
@@ -23,13 +23,13 @@ class AudioPatches(nn.Module):
         self.proj = nn.Conv2d(1, dim, patch, stride=patch)
 
     def forward(self, log_mel: Tensor) -> Tensor:
-        """``(B, n_mels, N)`` -> ``(B, Na, D)``, all bands of a moment before the next moment."""
+        """``(B, n_mels, N)`` -> ``(B, Na, D)``, in the order (time, frequency)."""
         grid = self.proj(log_mel.mT[:, None])  # (B, D, N / columns, n_mels / bands)
         return rearrange(grid, "b d t f -> b (t f) d")
 
 
-class VideoTubelets(nn.Module):
-    """Frames -> one token for each tubelet, a patch that reaches over some frames.
+class TubeletEmbed(nn.Module):
+    """Frames -> one token per tubelet, a patch that spans several frames.
 
     Source: Arnab et al. 2021 (ViViT), section 3.2; Tong et al. 2022 (VideoMAE), section 3.
     """
@@ -40,16 +40,16 @@ class VideoTubelets(nn.Module):
         self.proj = nn.Conv3d(3, dim, patch, stride=patch)
 
     def forward(self, frames: Tensor) -> Tensor:
-        """``(B, T, 3, H, W)`` -> ``(B, Nv, D)``, the whole picture of a moment before the next moment."""
+        """``(B, T, 3, H, W)`` -> ``(B, Nv, D)``, in the order (time, row, column)."""
         grid = self.proj(rearrange(frames, "b t c h w -> b c t h w"))
         return rearrange(grid, "b d t h w -> b (t h w) d")
 
 
-class StemmedTubelets(nn.Module):
-    """Tubelets cut from what a small convolutional network makes of each frame, instead of from pixels.
+class ConvStemTubeletEmbed(nn.Module):
+    """Tubelets of the feature maps of a small convolutional stem, instead of pixels.
 
-    A transformer has to learn that lips look alike wherever in a patch they are; convolutions know it, which
-    a small model on few clips cannot do without. Source: Xiao et al. 2021 (Early convolutions help
+    Lips look alike wherever in a patch they are: a transformer has to learn that, convolutions have it built
+    in, and a small model on few clips needs it. Source: Xiao et al. 2021 (Early convolutions help
     transformers see better), section 4.
     """
 
@@ -63,25 +63,27 @@ class StemmedTubelets(nn.Module):
             layers += [nn.Conv2d(channels, out, 3, stride=2, padding=1), nn.GroupNorm(4, out), nn.GELU()]
         self.stem = nn.Sequential(*layers)
         frames, rows, columns = patch
-        cut = (frames, rows // self.STRIDE, columns // self.STRIDE)
-        self.proj = nn.Conv3d(64, dim, cut, stride=cut)
+        kernel = (frames, rows // self.STRIDE, columns // self.STRIDE)
+        self.proj = nn.Conv3d(64, dim, kernel, stride=kernel)
 
     def forward(self, frames: Tensor) -> Tensor:
-        """``(B, T, 3, H, W)`` -> ``(B, Nv, D)``, ordered as `VideoTubelets` orders them."""
+        """``(B, T, 3, H, W)`` -> ``(B, Nv, D)``, in the order of `TubeletEmbed`."""
         maps = self.stem(frames.flatten(0, 1))  # (B T, 64, H / 8, W / 8)
         grid = self.proj(rearrange(maps, "(b t) c h w -> b c t h w", t=frames.shape[1]))
         return rearrange(grid, "b d t h w -> b (t h w) d")
 
 
 class TokenEncoder(nn.Module):
-    """Patches, positions, transformer: one stream -> features, one for each token.
+    """ViT encoder of one stream: patch embedding, positions, transformer -> features, one per token.
 
     Attributes:
-        positions: buffer ``(N, D)``; sines and cosines, or what a published checkpoint brings.
-        grid: places along each axis of the tokens, time first.
-        class_token: ``(D,)`` or None; it attends and is attended to, and is dropped at the end. AudioMAE
-            has one, VideoMAE has none.
+        positions: buffer ``(N, D)``; sine-cosine codes, or those of a published checkpoint.
+        grid: number of tokens along each axis, time first.
+        class_token: ``(D,)`` or None; it takes part in attention and is dropped from the output. AudioMAE has
+            one, VideoMAE has none.
     """
+
+    positions: Tensor
 
     def __init__(
         self,
@@ -94,14 +96,15 @@ class TokenEncoder(nn.Module):
         class_token: bool,
     ) -> None:
         super().__init__()
-        self.patch_embed, self.grid = patch_embed, grid
+        self.patch_embed = patch_embed
+        self.grid = grid
         self.register_buffer("positions", grid_positions(grid, dim))
         self.class_token = nn.Parameter(0.02 * torch.randn(dim)) if class_token else None
         self.blocks = nn.ModuleList(Block(dim, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(dim, eps=1e-6)
 
     def embed(self, stream: Tensor) -> Tensor:
-        """The stream -> tokens ``(B, N, D)`` with their positions, the class token first if there is one."""
+        """The stream -> tokens ``(B, N, D)`` with positions added, the class token first if there is one."""
         tokens = self.patch_embed(stream) + self.positions
         if self.class_token is not None:
             tokens = torch.cat([self.class_token.expand(len(tokens), 1, -1), tokens], dim=1)
@@ -115,29 +118,33 @@ class TokenEncoder(nn.Module):
         return self.norm(tokens)[:, -len(self.positions) :]
 
 
-def cut_audio(log_mel: Tensor, patch: tuple[int, int]) -> Tensor:
+def patchify_audio(log_mel: Tensor, patch: tuple[int, int]) -> Tensor:
     """Log-mel ``(B, n_mels, N)`` -> the values of each patch ``(B, Na, columns x bands)``."""
     columns, bands = patch
     return rearrange(log_mel, "b (f q) (t p) -> b (t f) (p q)", p=columns, q=bands)
 
 
-def join_audio(patches: Tensor, patch: tuple[int, int], n_mels: int) -> Tensor:
-    """The way back from `cut_audio`: ``(B, Na, columns x bands)`` -> ``(B, n_mels, N)``."""
+def unpatchify_audio(patches: Tensor, patch: tuple[int, int], n_mels: int) -> Tensor:
+    """Inverse of `patchify_audio`: ``(B, Na, columns x bands)`` -> ``(B, n_mels, N)``."""
     columns, bands = patch
     return rearrange(patches, "b (t f) (p q) -> b (f q) (t p)", f=n_mels // bands, p=columns, q=bands)
 
 
-def cut_video(frames: Tensor, patch: tuple[int, int, int]) -> Tensor:
+def patchify_video(frames: Tensor, patch: tuple[int, int, int]) -> Tensor:
     """Frames ``(B, T, 3, H, W)`` -> the values of each tubelet ``(B, Nv, frames x rows x columns x 3)``."""
     depth, rows, columns = patch
     return rearrange(frames, "b (t u) c (h p) (w q) -> b (t h w) (u p q c)", u=depth, p=rows, q=columns)
 
 
-def join_video(patches: Tensor, patch: tuple[int, int, int], image_size: int) -> Tensor:
-    """The way back from `cut_video`: ``(B, Nv, ...)`` -> ``(B, T, 3, H, W)``."""
+def unpatchify_video(patches: Tensor, patch: tuple[int, int, int], image_size: int) -> Tensor:
+    """Inverse of `patchify_video`: ``(B, Nv, ...)`` -> ``(B, T, 3, H, W)``."""
     depth, rows, columns = patch
     return rearrange(
         patches,
         "b (t h w) (u p q c) -> b (t u) c (h p) (w q)",
-        **{"h": image_size // rows, "w": image_size // columns, "u": depth, "p": rows, "q": columns},
+        h=image_size // rows,
+        w=image_size // columns,
+        u=depth,
+        p=rows,
+        q=columns,
     )

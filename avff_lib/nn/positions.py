@@ -1,4 +1,6 @@
-"""Time written into vectors, so that two streams of different rates share one clock."""
+"""Sine-cosine position codes, of times in seconds and of the positions of a grid."""
+
+from __future__ import annotations
 
 import torch
 from torch import Tensor
@@ -7,8 +9,8 @@ from torch import Tensor
 def time_positions(steps: int, dim: int, duration: float) -> Tensor:
     """Sine-cosine codes of the middle of each of ``steps`` equal parts of a window.
 
-    A video of 16 steps and a sound of 49 steps over the same window get codes on the same clock:
-    equal times have equal codes, whatever the rate.
+    16 video steps and 49 audio steps over the same window get codes on the same clock: equal times have
+    equal codes, whatever the rate.
 
     Args:
         steps: parts of the window.
@@ -16,8 +18,8 @@ def time_positions(steps: int, dim: int, duration: float) -> Tensor:
         duration: of the window, in seconds.
 
     Returns:
-        ``(steps, dim)`` float32 in [-1, 1]; sine and cosine of one frequency stand side by side,
-        with periods from 0.1 to 10 s. Source: Vaswani et al. 2017, section 3.5, in seconds.
+        ``(steps, dim)`` float32 in [-1, 1]; sine and cosine of one frequency in neighbouring channels, with
+        periods from 0.1 to 10 s. Source: Vaswani et al. 2017, section 3.5, in seconds.
     """
     times = (torch.arange(steps) + 0.5) * (duration / steps)
     periods = torch.logspace(-1, 1, dim // 2)
@@ -26,21 +28,21 @@ def time_positions(steps: int, dim: int, duration: float) -> Tensor:
 
 
 def grid_positions(grid: tuple[int, ...], dim: int) -> Tensor:
-    """Sine-cosine codes of the places of a grid, its last axis running fastest.
+    """Sine-cosine codes of the positions of a grid, its last axis running fastest.
 
     Each axis gets an equal share of the channels, and in it sine and cosine of the index at periods
     from 2 pi to 20,000 pi.
 
     Args:
-        grid: number of places along each axis, such as (time, frequency) or (time, row, column).
+        grid: number of positions along each axis, such as (time, frequency) or (time, row, column).
         dim: length of a code; a multiple of 2 x axes.
 
     Returns:
-        ``(places, dim)`` float32 in [-1, 1]. Source: Vaswani et al. 2017, section 3.5, for each axis.
+        ``(positions, dim)`` float32 in [-1, 1]. Source: Vaswani et al. 2017, section 3.5, for each axis.
     """
     share = dim // len(grid)
-    # In double precision: the angles reach thousands, and their sine would lose its last four digits.
+    # In double precision: the angles reach thousands, and a float32 sine of them is off in the fourth digit.
     rates = 10_000 ** -(torch.arange(0, share, 2, dtype=torch.float64) / share)  # (share / 2,)
     index = torch.cartesian_prod(*(torch.arange(length) for length in grid)).reshape(-1, len(grid))
-    angles = index[..., None] * rates  # (places, axes, share / 2)
+    angles = index[..., None] * rates  # (positions, axes, share / 2)
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1).float()

@@ -1,4 +1,4 @@
-"""A2V and V2A: what one stream says of the other, a slice of time after the other."""
+"""A2V and V2A: one stream's tokens predicted from the other's, slice of time by slice of time."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from avff_lib.nn.blocks import Block
 
 
 class SliceTranslator(nn.Module):
-    """Tokens of one stream -> tokens that the other stream should have at the same moment.
+    """Tokens of one stream -> predicted tokens of the other stream at the same moment.
 
-    One linear layer over the token axis makes the number of tokens right, one block makes sense of
-    them. Slices do not see each other: a moment is translated from itself alone.
+    One linear layer over the token axis gives the number of tokens, one block mixes them. Slices do not
+    attend to each other: a moment is predicted from itself alone.
     Source: Oorloff et al. 2024 (AVFF), figure 1; one layer and one block as commonly re-implemented.
     """
 

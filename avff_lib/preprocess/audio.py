@@ -1,4 +1,4 @@
-"""Waveform -> the standardised waveform or the log-mel spectrogram that an audio encoder wants."""
+"""Waveform -> the standardised waveform or log-mel spectrogram that an audio encoder expects."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from jaxtyping import Float
 from torch import Tensor
 from torchaudio.transforms import AmplitudeToDB, MelSpectrogram
 
-from avff_lib.clip import MelSpec
+from avff_lib.preprocess.spec import MelSpec
 
 
-def standardise(waveform: Float[Tensor, " s"]) -> Float[Tensor, " s"]:
-    """Shift and scale to zero mean and unit variance, as wav2vec2-base was trained.
+def normalize_waveform(waveform: Float[Tensor, " s"]) -> Float[Tensor, " s"]:
+    """Zero mean and unit variance, as in the training of wav2vec2-base.
 
-    Equal to ``Wav2Vec2FeatureExtractor(do_normalize=True)``, its 1e-7 under the root included, so that
+    Equal to ``Wav2Vec2FeatureExtractor(do_normalize=True)``, including its 1e-7 under the root, so that
     silence and any other constant become zeros instead of NaN.
 
     Args:
@@ -35,9 +35,9 @@ def log_mel(
     """Log-mel power spectrogram in decibels.
 
     Hann window, power, HTK mel scale from 0 Hz to half the sample rate; 0 dB is a power of 1. Powers
-    below 1e-10 count as 1e-10 (-100 dB), and what lies more than 80 dB below the clip's loudest
-    point is raised to that floor. Column ``k`` is centred on ``k * hop_length / sample_rate`` seconds;
-    the waveform is mirrored at both ends for the columns that reach beyond them.
+    below 1e-10 count as 1e-10 (-100 dB), and values more than 80 dB below the clip's maximum are raised to
+    that floor. Column ``k`` is centred on ``k * hop_length / sample_rate`` seconds; the waveform is
+    reflected at both ends for the columns that reach beyond them.
 
     Args:
         waveform: ``(S,)`` float32 in [-1, 1]; one clip at a time, as the 80 dB floor is the clip's own.
@@ -48,13 +48,13 @@ def log_mel(
         ``(n_mels, 1 + S // hop_length)`` float32, in dB.
 
     Raises:
-        ValueError: ``waveform`` is not one-dimensional, or too short to mirror.
+        ValueError: ``waveform`` is not one-dimensional, or too short to reflect.
     """
     mel = mel or MelSpec()
-    shortest = mel.n_fft // 2 + 1
-    if waveform.ndim != 1 or len(waveform) < shortest:
+    min_samples = mel.n_fft // 2 + 1
+    if waveform.ndim != 1 or len(waveform) < min_samples:
         raise ValueError(
-            f"waveform is {tuple(waveform.shape)}; expected one clip (S,) of {shortest} samples or more"
+            f"waveform is {tuple(waveform.shape)}; expected one clip (S,) of {min_samples} samples or more"
         )
     to_mel, to_db = _transforms(sample_rate, mel)
     return to_db(to_mel(waveform))
@@ -62,6 +62,6 @@ def log_mel(
 
 @cache
 def _transforms(sample_rate: int, mel: MelSpec) -> tuple[MelSpectrogram, AmplitudeToDB]:
-    # The window and the filter bank are worth building once.
+    # Building the window and the filter bank takes longer than applying them.
     to_mel = MelSpectrogram(sample_rate=sample_rate, **asdict(mel))
     return to_mel, AmplitudeToDB(stype="power", top_db=80.0)

@@ -1,4 +1,4 @@
-"""uint8 frames -> the normalised float tensor that an image encoder wants."""
+"""uint8 frames -> the normalised float tensor that an image encoder expects."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def resize_frames(frames: np.ndarray, size: int) -> UInt8[Tensor, "t 3 s s"]:
-    """Bring frames to a square of ``size`` pixels: the shorter side is resized, the centre cut out.
+    """Resize the shorter side to ``size`` pixels and crop the centre square.
 
-    Resizing is bicubic with antialias and runs on bytes: four times less memory to move than floats.
+    Resizing is bicubic with antialiasing, on bytes: a quarter of the memory traffic of floats.
 
     Args:
         frames: ``(T, H, W, 3)`` uint8, RGB.
-        size: height and width wanted, in pixels.
+        size: height and width of the result, in pixels.
 
     Returns:
         ``(T, 3, size, size)`` uint8.
@@ -31,7 +31,7 @@ def resize_frames(frames: np.ndarray, size: int) -> UInt8[Tensor, "t 3 s s"]:
     return F.center_crop(batch, [size, size])
 
 
-def normalise_frames(
+def normalize_frames(
     frames: UInt8[Tensor, "*t 3 h w"],
     mean: tuple[float, float, float],
     std: tuple[float, float, float],
@@ -39,7 +39,7 @@ def normalise_frames(
     """Scale bytes to [0, 1], then subtract ``mean`` and divide by ``std``, channel by channel.
 
     Args:
-        frames: ``(..., 3, H, W)`` uint8; floats are refused, as they may have been scaled already.
+        frames: ``(..., 3, H, W)`` uint8; floats are refused, as they may be scaled already.
         mean, std: per RGB channel, on the scale [0, 1].
 
     Returns:

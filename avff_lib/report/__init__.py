@@ -1,4 +1,4 @@
-"""A page that says what was found in a file, where, and what that rests on; it loads nothing."""
+"""A page on the predictions for files: what, where, and on which evidence; it loads nothing."""
 
 from avff_lib.report.page import Page
 

@@ -1,7 +1,7 @@
-"""Lines and pictures of the page, as SVG paths in a box of 100 x 100 and as PNG in base64.
+"""Lines and images of the page: SVG paths in a box of 100 x 100, and PNG in base64.
 
-The browser stretches the box to the width it has; words stand outside, so that they stay legible on a
-telephone.
+The browser stretches the box to the available width; text is placed outside, so that it stays legible on a
+phone.
 """
 
 from __future__ import annotations
@@ -10,22 +10,21 @@ import base64
 from collections.abc import Callable, Sequence
 
 import cv2
-import matplotlib
 import numpy as np
 import torch
 
-from avff_lib.clip import MelSpec
+from avff_lib.inference.prediction import FaceScore, WindowPrediction
+from avff_lib.inference.timeline import window_cells
 from avff_lib.plots import hz_to_mel
 from avff_lib.preprocess.audio import log_mel
-from avff_lib.timeline import cells
-from avff_lib.verdict import FaceScore, Window
+from avff_lib.preprocess.spec import MelSpec
 
-COLUMNS = 600  # most points of a line; a screen shows no more
+MAX_POINTS = 600  # of a line; a screen shows no more
 TICKS = (0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200)  # seconds
-MOST_TICKS = 7
-MEL = MelSpec(n_fft=512, hop_length=160, n_mels=80)  # finer in time than what a model is fed
+MAX_TICKS = 7
+MEL = MelSpec(n_fft=512, hop_length=160, n_mels=80)  # finer in time than a model's input
 DECIBELS = 70.0  # shown below the loudest point
-MARKS = (250, 500, 1000, 2000, 4000)  # Hz
+FREQUENCY_MARKS = (250, 500, 1000, 2000, 4000)  # Hz
 
 
 class Clock:
@@ -44,8 +43,8 @@ class Clock:
 
     @property
     def ticks(self) -> list[tuple[float, str]]:
-        """Places in per cent, and what stands there."""
-        step = next((s for s in TICKS if (self.end - self.start) / s <= MOST_TICKS), TICKS[-1])
+        """Positions in per cent, each with its label."""
+        step = next((s for s in TICKS if (self.end - self.start) / s <= MAX_TICKS), TICKS[-1])
         times = step * np.arange(np.ceil(self.start / step - 1e-6), np.floor(self.end / step + 1e-6) + 1)
         return [(self.at(time), clock_time(time)) for time in times]
 
@@ -64,29 +63,33 @@ def up(share: float) -> float:
 
 
 def chance(value: float) -> str:
-    """A probability with two digits, and never as if it were certain."""
+    """A probability with two digits, never shown as 0 or 1."""
     return f"{value:.2f}" if 0.005 <= value < 0.995 else ("above 0.99" if value > 0.5 else "below 0.01")
 
 
 def face_line(
-    windows: Sequence[Window], number: int, clock: Clock, value: Callable[[FaceScore], float], low: float
+    windows: Sequence[WindowPrediction],
+    number: int,
+    clock: Clock,
+    value: Callable[[FaceScore], float],
+    low: float,
 ) -> str:
-    """A face through its windows as steps, each as wide as the window's cell; it breaks where there is none.
+    """A value of a face over time as steps as wide as the windows' cells, with breaks where it is missing.
 
     Args:
         windows: all of the file.
         number: of the face.
         clock: of the file.
-        value: what is drawn of each window, from ``low`` to 1.
+        value: of each window, from ``low`` to 1.
         low: value at the lower edge.
     """
-    found = [next((value(f) for f in w.faces if f.face == number and f.speaks), None) for w in windows]
-    group = -(-len(windows) // COLUMNS)  # of a long file the highest of neighbours
-    places, path, drawing = cells(windows), [], False
+    values = [next((value(f) for f in w.faces if f.face == number and f.speaks), None) for w in windows]
+    group = -(-len(windows) // MAX_POINTS)  # of a long file the highest of neighbours
+    cells, path, drawing = window_cells(windows), [], False
     for first in range(0, len(windows), group):
-        heights = [height for height in found[first : first + group] if height is not None]
+        heights = [height for height in values[first : first + group] if height is not None]
         if heights:
-            left, right = places[first][0], places[min(first + group, len(windows)) - 1][1]
+            left, right = cells[first][0], cells[min(first + group, len(windows)) - 1][1]
             y = round(100 - up((max(heights) - low) / (1 - low)), 2)
             path.append(f"{'L' if drawing else 'M'}{clock.at(left)} {y}H{clock.at(right)}")
         drawing = bool(heights)
@@ -94,9 +97,9 @@ def face_line(
 
 
 def waveform_outline(peaks: Sequence[float]) -> str:
-    """How loud the sound is, as the outline of a band about the middle; the loudest place fills it."""
+    """Level of the audio as a band about the middle, scaled to its peak."""
     values = np.asarray(peaks, float)
-    parts = np.array_split(values, min(len(values), COLUMNS))
+    parts = np.array_split(values, min(len(values), MAX_POINTS))
     heights = np.array([part.max() for part in parts])
     heights = 48 * heights / max(heights.max(), 1e-9) + 0.5
     x = np.linspace(0, 100, len(heights)).round(2)
@@ -106,16 +109,22 @@ def waveform_outline(peaks: Sequence[float]) -> str:
 
 
 def spectrogram(waveform: np.ndarray, sample_rate: int) -> tuple[str, list[tuple[float, str]]]:
-    """A log-mel spectrogram as PNG, low tones below, and in per cent from below where frequencies stand."""
+    """A log-mel spectrogram as PNG, low frequencies below, and its labels with their height in per cent."""
     levels = log_mel(torch.from_numpy(waveform), sample_rate, MEL).numpy()  # (M, N)
     shade = np.clip(1 + (levels - levels.max()) / DECIBELS, 0, 1)
-    colours = matplotlib.colormaps["magma"](shade[::-1])[..., :3]
+    from matplotlib import colormaps  # here, since Matplotlib takes a while to import
+
+    colours = colormaps["magma"](shade[::-1])[..., :3]
     top = hz_to_mel(sample_rate / 2)
-    marks = [(round(float(100 * hz_to_mel(hz) / top), 1), f"{hz} Hz") for hz in MARKS if hz < sample_rate / 2]
+    marks = [
+        (round(float(100 * hz_to_mel(hz) / top), 1), f"{hz} Hz")
+        for hz in FREQUENCY_MARKS
+        if hz < sample_rate / 2
+    ]
     return png((255 * colours + 0.5).astype(np.uint8)), marks
 
 
 def png(image: np.ndarray) -> str:
     """``(H, W, 3)`` uint8, RGB -> the bytes of a PNG in base64."""
     _, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    return base64.b64encode(data).decode("ascii")
+    return base64.b64encode(data.tobytes()).decode("ascii")

@@ -1,17 +1,17 @@
-"""The embedded corpus: talking heads drawn and synthesised from one articulation track, and forged."""
+"""The embedded corpus: drawn talking heads with synthesised voices, and ten forgeries of them."""
 
 from avff_lib.synth.corpus import plan_corpus, write_corpus
 from avff_lib.synth.forgeries import FAKES, LEVELS, METHODS
-from avff_lib.synth.recording import ClipPlan, genuine_twin, make_clip, perform
+from avff_lib.synth.recording import ClipPlan, make_clip, perform, real_twin
 
 __all__ = [
     "FAKES",
     "LEVELS",
     "METHODS",
     "ClipPlan",
-    "genuine_twin",
     "make_clip",
     "perform",
     "plan_corpus",
+    "real_twin",
     "write_corpus",
 ]

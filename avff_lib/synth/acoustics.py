@@ -1,4 +1,4 @@
-"""What happens to a voice on its way into the file: a room, the forger's vocoder, and a noisy channel."""
+"""Room acoustics, a vocoder, and the recording channel of the embedded corpus."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ from avff_lib.synth.speech import SAMPLE_RATE
 def room_and_noise(
     waveform: np.ndarray, rng: np.random.Generator, *, snr_db: float, reverberation: float
 ) -> np.ndarray:
-    """Put a dry voice into a room: echoes, then coloured noise.
+    """Add a room to a dry voice: reverberation, then coloured noise.
 
     Args:
-        waveform: ``(S,)`` float32.
-        snr_db: power of the speech over that of the noise.
-        reverberation: seconds until the echoes have fallen by 60 dB.
+        waveform: ``(S,)`` float32 at `SAMPLE_RATE`.
+        rng: draws echoes and noise.
+        snr_db: signal-to-noise ratio.
+        reverberation: reverberation time in seconds, until the echoes have fallen by 60 dB.
 
     Returns:
-        ``(S,)`` float32, as long and as late as the dry voice.
+        ``(S,)`` float32, of the same length and without delay.
     """
     tail = np.arange(int(reverberation * SAMPLE_RATE)) / SAMPLE_RATE
     echoes = rng.standard_normal(len(tail)) * 10 ** (-3 * tail / reverberation)
-    echoes[: int(0.003 * SAMPLE_RATE)] = 0  # nothing is nearer than half a metre
+    echoes[: int(0.003 * SAMPLE_RATE)] = 0  # no wall is nearer than half a metre
     echoes *= rng.uniform(0.3, 0.7) / np.sqrt(np.sum(echoes**2))
     echoes[0] = 1
     wet = fftconvolve(waveform, echoes)[: len(waveform)]
@@ -42,14 +43,15 @@ def room_and_noise(
 
 
 def channel(waveform: np.ndarray, rng: np.random.Generator, *, snr_db: float, level: float) -> np.ndarray:
-    """What a finished recording, genuine or forged, meets before it is published.
+    """The channel of a finished recording, real or fake: hiss, a compressor, and a level.
 
-    Hiss; a compressor, as every broadcaster has one; and a level. A vocoder scrambles the phases
-    and so raises the peaks: without the compressor the peaks alone would give its voices away.
+    A vocoder changes the phases and so raises the peaks: without the compressor the peaks alone would tell
+    its voices from real ones.
 
     Args:
         waveform: ``(S,)`` float32.
-        snr_db: power of the recording over that of the hiss.
+        rng: draws the hiss and the compression.
+        snr_db: of the recording over the hiss.
         level: RMS of the result.
 
     Returns:
@@ -62,15 +64,15 @@ def channel(waveform: np.ndarray, rng: np.random.Generator, *, snr_db: float, le
 
 
 def _compress(waveform: np.ndarray, crest: float) -> np.ndarray:
-    """Bend the peaks of ``(S,)`` at RMS 1 softly, until peak over RMS is ``crest``; flatter ones stay."""
+    """Compress the peaks of ``(S,)`` at RMS 1 softly to the crest factor ``crest``; lower ones stay."""
 
-    def bent(ceiling: float) -> np.ndarray:
+    def bend(ceiling: float) -> np.ndarray:
         return np.tanh(waveform / ceiling)
 
     def excess(ceiling: float) -> float:
-        return np.abs(bent(ceiling)).max() / _rms(bent(ceiling)) - crest
+        return np.abs(bend(ceiling)).max() / _rms(bend(ceiling)) - crest
 
-    return bent(brentq(excess, 0.05, 50, xtol=1e-3)) if excess(50) > 0 else waveform
+    return bend(brentq(excess, 0.05, 50, xtol=1e-3)) if excess(50) > 0 else waveform
 
 
 def _rms(waveform: np.ndarray) -> float:
@@ -78,17 +80,17 @@ def _rms(waveform: np.ndarray) -> float:
 
 
 def vocode(waveform: np.ndarray, seed: int, *, n_mels: int = 64, iterations: int = 16) -> np.ndarray:
-    """Re-synthesise a finished recording from its mel spectrogram, as a neural voice is.
+    """Resynthesise a recording from its mel spectrogram, as neural vocoders do.
 
-    The mel bands are widened back to a linear spectrum by the pseudo-inverse of the filters, and the
-    phases guessed by Griffin and Lim (1984, doi:10.1109/TASSP.1984.1164317). What is lost on the way,
-    fine harmonics and true phases, is the forgery's trace.
+    The mel spectrogram is mapped to a linear one by the pseudo-inverse of the filters, and the phases are
+    estimated by the algorithm of Griffin and Lim (1984, doi:10.1109/TASSP.1984.1164317). The loss of fine
+    harmonics and true phases is the trace of the fake.
 
     Args:
         waveform: ``(S,)`` float32 at `SAMPLE_RATE`.
-        seed: of the phases that Griffin–Lim starts from.
-        n_mels: fewer bands lose more.
-        iterations: of Griffin–Lim; fewer leave more of a rattle.
+        seed: of the initial phases.
+        n_mels: number of mel bands; fewer lose more.
+        iterations: of Griffin–Lim; fewer leave stronger artefacts.
 
     Returns:
         ``(S,)`` float32, at the level of the input.
@@ -101,7 +103,11 @@ def vocode(waveform: np.ndarray, seed: int, *, n_mels: int = 64, iterations: int
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         result = griffinlim(
-            *(power, window, n_fft, hop, n_fft),
+            power,
+            window,
+            n_fft,
+            hop,
+            n_fft,
             power=2.0,
             n_iter=iterations,
             momentum=0.99,

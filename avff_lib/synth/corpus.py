@@ -7,62 +7,63 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from avff_lib.atomic import atomic_write
-from avff_lib.clip import AVFFError
 from avff_lib.data.manifest import SPLITS, Row, write_manifest
+from avff_lib.errors import AVFFError
 from avff_lib.media.encode import write_clip
 from avff_lib.synth.forgeries import FAKES, METHODS, get_level
-from avff_lib.synth.recording import DURATION, ClipPlan, make_clip, stream
-from avff_lib.workers import map_in_processes
+from avff_lib.synth.recording import DURATION, ClipPlan, make_clip, rng_for
+from avff_lib.utils.atomic import atomic_write
+from avff_lib.utils.parallel import parallel_map
 
-GENUINE_SHARE = 0.4
-PARTIAL_SHARE = 0.35  # of the forgeries whose method can be partial
-FORMAT = 2  # raise it when the same settings give other clips
+REAL_SHARE = 0.4  # of the clips
+PARTIAL_SHARE = 0.35  # of the fakes whose method can be partial
+CORPUS_VERSION = 2  # to be raised when the same settings give other clips
 
 
 def plan_corpus(
     clips: int, identities: int, seed: int = 0, level: str = "medium", methods: Iterable[str] = FAKES
 ) -> list[ClipPlan]:
-    """Decide who says what in each clip, and how it is forged. Nothing is made yet.
+    """Plan who says what in each clip, and how it is faked, without making the clips.
 
-    Two in five clips are genuine; the methods share the rest evenly. People, and with them voices and
+    Two in five clips are real; the methods share the rest evenly. Identities, and with them voices and
     backgrounds, belong to one split only (70/10/20 %), as sources and as donors; so do words.
 
     Args:
         clips: number of clips, at least 1.
-        identities: number of people, at least 6.
+        identities: number of identities, at least 6.
         seed: the same seed gives the same corpus.
         level: a key of `LEVELS`.
-        methods: of forgery, keys of `METHODS`; with none all clips are genuine.
+        methods: of faking, names in `FAKES`; with none all clips are real.
 
     Raises:
-        AVFFError: a number is too small, or a name is not known.
+        AVFFError: a number is too small, or a name is unknown.
     """
     if clips < 1 or identities < 6:
-        raise AVFFError(f"{clips} clips of {identities} people cannot be planned; ask for at least 1 of 6")
+        raise AVFFError(f"{clips} clips of {identities} identities cannot be planned; use at least 1 and 6")
     if seed < 0:
         raise AVFFError(f"the seed is {seed}; it must be 0 or more")
     methods = _in_order(methods)
     crf = get_level(level).crf
-    rng = stream(seed, "plan")
+    rng = rng_for(seed, "plan")
 
-    people = _split_people(identities)
-    split_of = {person: split for split, members in people.items() for person in members}
-    # Each person is recorded equally often, as far as the number of clips allows.
+    members = _split_identities(identities)
+    split_of = {identity: split for split, numbers in members.items() for identity in numbers}
+    # Each identity is recorded equally often, as far as the number of clips allows.
     sources = np.concatenate([rng.permutation(identities) for _ in range(-(-clips // identities))])[:clips]
-    todo = {
-        split: iter(_deal_methods(sum(split_of[person] == split for person in sources), methods, rng))
+    methods_of = {
+        split: iter(_draw_methods(sum(split_of[source] == split for source in sources), methods, rng))
         for split in SPLITS
     }
     plans = []
     for index, source in enumerate(sources.tolist()):
         split = split_of[source]
-        name = next(todo[split])
+        name = next(methods_of[split])
         method = METHODS[name]
-        others = [person for person in people[split] if person != source]
+        others = [identity for identity in members[split] if identity != source]
         plans.append(
             ClipPlan(
                 path=f"{method.category}/{name}/{index:05d}.mp4",
@@ -81,15 +82,15 @@ def plan_corpus(
 
 
 def _in_order(methods: Iterable[str]) -> tuple[str, ...]:
-    """The methods in the table's order, each once, so that the order they are named in does not matter."""
-    methods = set(methods)
-    for unknown in sorted(methods - set(FAKES)):
+    """The methods in the order of `FAKES`, each once, so that the order of the argument does not matter."""
+    chosen = set(methods)
+    for unknown in sorted(chosen - set(FAKES)):
         raise AVFFError(f"the method {unknown!r} does not exist; choose from {', '.join(FAKES)}")
-    return tuple(name for name in FAKES if name in methods)
+    return tuple(name for name in FAKES if name in chosen)
 
 
-def _split_people(identities: int) -> dict[str, range]:
-    """Numbers of the people of each split, at least two in each, so that there is always a donor."""
+def _split_identities(identities: int) -> dict[str, range]:
+    """Identities of each split, at least two in each, so that there is always a donor."""
     val, test = max(2, round(0.1 * identities)), max(2, round(0.2 * identities))
     train = identities - val - test
     return {
@@ -99,16 +100,16 @@ def _split_people(identities: int) -> dict[str, range]:
     }
 
 
-def _deal_methods(count: int, methods: tuple[str, ...], rng: np.random.Generator) -> list[str]:
-    """``count`` names of methods in random order: the genuine share, and the fakes evenly."""
-    genuine = round(GENUINE_SHARE * count) if methods else count
+def _draw_methods(count: int, methods: tuple[str, ...], rng: np.random.Generator) -> list[str]:
+    """``count`` names of methods in random order: the share of real clips, and the fakes evenly."""
+    real = round(REAL_SHARE * count) if methods else count
     fakes = [str(name) for name in rng.permutation(methods)]
-    dealt = ["real"] * genuine + [fakes[i % len(fakes)] for i in range(count - genuine)]
-    return [dealt[i] for i in rng.permutation(count)]
+    names = ["real"] * real + [fakes[i % len(fakes)] for i in range(count - real)]
+    return [names[i] for i in rng.permutation(count)]
 
 
 def _draw_segment(rng: np.random.Generator, partial: bool) -> tuple[float, float]:
-    """The forged part of a clip: all of it, or one to two seconds that begin and end with a frame."""
+    """The fake segment of a clip: all of it, or one to two seconds that start and end with a frame."""
     if not partial or rng.random() >= PARTIAL_SHARE:
         return (0.0, DURATION)
     length = round(rng.uniform(1.0, 2.0) * 25) / 25
@@ -128,33 +129,33 @@ def write_corpus(
 ) -> Path:
     """Write a corpus as MP4 files and a ``manifest.csv``.
 
-    It can be interrupted: run again with the same settings, it keeps the files that are there. The
-    manifest is written last, so that a folder with a manifest is complete. Worker processes are
-    spawned, so a script that calls this must do it under ``if __name__ == "__main__":``.
+    It can be interrupted: called again with the same settings, it keeps the files that exist. The manifest is
+    written last, so that a folder with a manifest is complete. Worker processes are spawned, so a script must
+    call this under ``if __name__ == "__main__":``.
 
     Args:
-        out: folder, made if need be.
+        out: folder, created if it does not exist.
         clips, identities, seed, level, methods: see `plan_corpus`.
-        workers: processes; as many as there are processors by default. The files do not depend on it.
+        workers: number of processes; by default that of the processors. The files do not depend on it.
 
     Returns:
         Path of the manifest.
 
     Raises:
-        AVFFError: a setting is wrong, the folder holds something else, or a worker died.
+        AVFFError: a setting is wrong, the folder holds something else, or a worker process died.
     """
     methods = _in_order(methods)
     plans = plan_corpus(clips, identities, seed, level, methods)
     out = Path(out)
     settings = {
-        "format": FORMAT,
+        "format": CORPUS_VERSION,
         "clips": clips,
         "identities": identities,
         "seed": seed,
         "level": level,
         "methods": list(methods),
     }
-    _claim(out, settings)
+    _check_folder(out, settings)
     missing = [plan for plan in plans if not (out / plan.path).is_file()]
     for folder in {(out / plan.path).parent for plan in missing}:
         folder.mkdir(parents=True, exist_ok=True)
@@ -165,15 +166,15 @@ def write_corpus(
     return manifest
 
 
-def _claim(out: Path, settings: dict) -> None:
-    """Note the settings in the folder, or make sure that they are those it was begun with."""
+def _check_folder(out: Path, settings: dict[str, Any]) -> None:
+    """Write the settings into the folder, or check that they are those of the corpus in it."""
     note = out / "corpus.json"
     try:
         out.mkdir(parents=True, exist_ok=True)
         if note.is_file():
-            found = json.loads(note.read_text())
-            if found != settings:
-                differs = sorted(key for key in settings if found.get(key) != settings[key])
+            existing = json.loads(note.read_text())
+            if existing != settings:
+                differs = sorted(key for key in settings if existing.get(key) != settings[key])
                 raise AVFFError(
                     f"{out} holds a corpus with another setting of {', '.join(differs)}; "
                     "choose another folder, or delete this one"
@@ -191,9 +192,9 @@ def _claim(out: Path, settings: dict) -> None:
 
 def _make(plans: list[ClipPlan], out: Path, workers: int, done: int) -> None:
     """Make the clips of ``plans`` in ``workers`` processes."""
-    # Always in processes of their own, even if it is one: threads of the libraries could change the
-    # last bits of a sum, and these workers have none.
-    written = map_in_processes(
+    # Always in worker processes, even if it is one: these use a single thread, and the threads of numerical
+    # libraries could change the last bits of a sum.
+    written = parallel_map(
         functools.partial(_write, out), plans, min(workers, len(plans)), description=str(out), done=done
     )
     for _ in written:

@@ -1,8 +1,8 @@
-"""Talking heads: a portrait that moves, blinks, and speaks, drawn from a track of mouth shapes.
+"""Talking heads: a portrait that moves, blinks and speaks, drawn from a track of mouth shapes.
 
-The head is painted once a clip (`avff_lib.synth.layers`). For each frame it is bent (jaw, turn of the
-head, brows), eyes and mouth are drawn on it, and it is laid over body and background. What a camera
-does comes last, in `camera`, so that forged frames go through it as genuine ones do.
+The head is painted once per clip (`avff_lib.synth.layers`). For each frame it is warped (jaw, turn of the
+head, brows), eyes and mouth are drawn on it, and it is composited over body and background. The effects of a
+camera come last, in `camera`, for fake frames as for real ones.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import cv2
 import numpy as np
 
 from avff_lib.synth.layers import bump, grid, head_radius, paint_background, paint_body, paint_head, step
-from avff_lib.synth.portrait import CENTRE_X, EYE_Y, MOUTH_Y, SUPERSAMPLING, Identity, Scene
+from avff_lib.synth.portrait import CENTER_X, EYE_Y, MOUTH_Y, SUPERSAMPLING, Identity, Scene
 
-FRAME_RATE = 25.0
+FRAME_RATE = 25.0  # frames per second
 JAW_DROP = 0.050  # of the chin at full opening, in fractions of the frame
 LIP_OPENING = 0.078  # height of the fully open mouth
-PIVOT = (CENTRE_X, 0.86)  # the neck, about which the head rolls
-FIXED_POINT = 4  # cv2 takes polygon corners in 1/16 pixels
+PIVOT = (CENTER_X, 0.86)  # the neck, about which the head rolls
+FIXED_POINT_BITS = 4  # cv2 takes polygon corners in 1/16 pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +33,7 @@ class Motion:
         turn: ``(T, 2)`` of the face to the right and down, in fractions of the frame at the nose.
         blink: ``(T,)`` 0 open to 1 closed.
         gaze: ``(T, 2)`` right and down, -1 to 1.
-        brows: ``(T,)`` raised by so much, -1 to 1.
+        brows: ``(T,)`` height, -1 lowered to 1 raised.
     """
 
     shift: np.ndarray
@@ -64,11 +64,11 @@ class Motion:
 def render(
     identity: Identity, scene: Scene, motion: Motion, mouth: np.ndarray, size: int = 144
 ) -> np.ndarray:
-    """Draw a clip, as yet without `camera`.
+    """Draw the frames of a clip, before `camera`.
 
     Args:
         identity: who speaks.
-        scene: where.
+        scene: background, clothes and light.
         motion: how the head moves, T frames.
         mouth: ``(T, 5)`` mouth shapes in [0, 1]: opening, width, rounding, teeth, tongue.
         size: height and width of the frames in pixels.
@@ -87,10 +87,10 @@ def render(
     head = paint_head(identity, scene, n)
     body = paint_body(identity, scene, n)
     background = cv2.resize(paint_background(scene, n), (size, size), interpolation=cv2.INTER_AREA)
-    bend = _Bend(identity, n)
+    warp = _Warp(identity, n)
     frames = np.empty((len(mouth), size, size, 3), np.uint8)
     for i, shape in enumerate(mouth):
-        layer = bend(head, motion, i, jaw=float(shape[0]))
+        layer = warp(head, motion, i, jaw=float(shape[0]))
         _draw_eyes(layer, identity, motion, i)
         _draw_mouth(layer, identity, scene, motion, i, shape)
         frame = background
@@ -103,22 +103,22 @@ def render(
 
 
 def mouth_ellipse(identity: Identity, motion: Motion, size: int = 144) -> np.ndarray:
-    """Where a forger blends a mouth in: ``(T, 5)`` centre x, y, half axes in pixels, angle in degrees."""
+    """Region of a blended mouth: ``(T, 5)`` centre x, y, half axes in pixels, angle in degrees."""
     return _ellipse(motion, size, MOUTH_Y + 0.018, 1.75 * identity.mouth_width, 0.105)
 
 
 def face_ellipse(identity: Identity, motion: Motion, size: int = 144) -> np.ndarray:
-    """The inner face, from brows to chin, which a face swap replaces: ``(T, 5)`` as `mouth_ellipse`."""
+    """Region of a face swap, from brows to chin: ``(T, 5)`` as in `mouth_ellipse`."""
     return _ellipse(motion, size, 0.555, 0.92 * identity.face_width, 0.225)
 
 
 def camera(frames: np.ndarray, scene: Scene, rng: np.random.Generator) -> np.ndarray:
-    """What stands between the face and the file: a microphone, the lens, and the sensor.
+    """The effects of the recording: a microphone before the face, the lens, and the sensor.
 
     Args:
-        frames: ``(T, H, W, 3)`` uint8, genuine or forged.
+        frames: ``(T, H, W, 3)`` uint8, real or fake.
         scene: gives blur, vignette, noise, and occlusion.
-        rng: draws the noise and where the microphone is held.
+        rng: draws the noise and the microphone's position.
 
     Returns:
         ``(T, H, W, 3)`` uint8.
@@ -148,25 +148,25 @@ def _hold_microphone(
     if raised == 0:
         return frame
     right, down, tilt = hold
-    head = np.array((CENTRE_X + right, MOUTH_Y + 0.03 + down + 0.5 * (1 - raised)))
+    head = np.array((CENTER_X + right, MOUTH_Y + 0.03 + down + 0.5 * (1 - raised)))
     handle = head + 0.5 * np.array((np.sin(tilt), np.cos(tilt)))
     frame = frame.copy()
-    ends = np.round(np.stack((head, handle)) * size * 2**FIXED_POINT).astype(np.int32)
-    cv2.line(frame, ends[0], ends[1], (36, 36, 40), round(0.07 * size), cv2.LINE_AA, FIXED_POINT)
+    ends = np.round(np.stack((head, handle)) * size * 2**FIXED_POINT_BITS).astype(np.int32)
+    cv2.line(frame, ends[0], ends[1], (36, 36, 40), round(0.07 * size), cv2.LINE_AA, FIXED_POINT_BITS)
     for shrink, colour in ((1.0, (52, 52, 56)), (0.7, (76, 76, 80)), (0.35, (104, 104, 108))):
         centre = head - (1 - shrink) * 0.03
-        at = np.round(centre * size * 2**FIXED_POINT).astype(int)
-        radius = round(0.075 * shrink * size * 2**FIXED_POINT)
-        cv2.circle(frame, at, radius, colour, -1, cv2.LINE_AA, FIXED_POINT)
+        at = np.round(centre * size * 2**FIXED_POINT_BITS).astype(int)
+        radius = round(0.075 * shrink * size * 2**FIXED_POINT_BITS)
+        cv2.circle(frame, at, radius, colour, -1, cv2.LINE_AA, FIXED_POINT_BITS)
     return frame
 
 
-class _Bend:
-    """Bends the painted head: the jaw drops, the face turns, the brows rise."""
+class _Warp:
+    """Warps the painted head: the jaw drops, the face turns, the brows rise."""
 
-    def __init__(self, identity: Identity, n: int):
+    def __init__(self, identity: Identity, n: int) -> None:
         x, y = grid(n)
-        side = np.abs(x - CENTRE_X)
+        side = np.abs(x - CENTER_X)
         radius = head_radius(identity, x, y)
         self.n = n
         self.x, self.y = (np.broadcast_to(a * n - 0.5, (n, n)).astype(np.float32) for a in (x, y))
@@ -194,7 +194,7 @@ def _draw_eyes(layer: np.ndarray, who: Identity, motion: Motion, i: int) -> None
     width, height = who.eye_size * 0.86, who.eye_size * 0.42
     lash, rim = who.skin * 0.16, who.skin * (0.74, 0.58, 0.54)
     for way in (-1, 1):
-        centre = np.array((CENTRE_X + way * who.eye_distance, EYE_Y))
+        centre = np.array((CENTER_X + way * who.eye_distance, EYE_Y))
         centre = centre + motion.turn[i] * 0.62
         tilt = -who.eye_tilt * 0.35 * width * along
         lower = height * 0.62 * arch + tilt
@@ -230,7 +230,7 @@ def _draw_mouth(
     """Draw lips, teeth, and tongue on ``layer (n, n, 4)`` in place."""
     n = len(layer)
     opening, width, rounding, teeth, tongue = (float(value) for value in shape)
-    centre = np.array((CENTRE_X, MOUTH_Y)) + motion.turn[i] * 0.5
+    centre = np.array((CENTER_X, MOUTH_Y)) + motion.turn[i] * 0.5
     half = who.mouth_width * (0.78 + 0.44 * width) * (1 - 0.40 * rounding)
     s = np.linspace(-1, 1, 33)
     # Rounded lips make an oval, spread lips a lens.
@@ -281,24 +281,24 @@ def _draw_mouth(
 
 def _fill(image: np.ndarray, points: np.ndarray, colour: np.ndarray | tuple | int | None, n: int) -> None:
     """Fill a polygon ``points (P, 2)``, in fractions of ``n`` pixels; without a colour, darken it."""
-    corners = [np.round((points * n - 0.5) * 2**FIXED_POINT).astype(np.int32)]
+    corners = [np.round((points * n - 0.5) * 2**FIXED_POINT_BITS).astype(np.int32)]
     if colour is None:
         mask = np.zeros(image.shape[:2], np.uint8)
-        cv2.fillPoly(mask, corners, 90, cv2.LINE_AA, FIXED_POINT)
+        cv2.fillPoly(mask, corners, 90, cv2.LINE_AA, FIXED_POINT_BITS)
         image[..., :3] = (image[..., :3] * (255 - mask[..., None].astype(np.uint16))) // 255
     else:
-        cv2.fillPoly(image, corners, _rgba(colour), cv2.LINE_AA, FIXED_POINT)
+        cv2.fillPoly(image, corners, _rgba(colour), cv2.LINE_AA, FIXED_POINT_BITS)
 
 
 def _stroke(image: np.ndarray, points: np.ndarray, colour: np.ndarray, thickness: int, n: int) -> None:
-    corners = [np.round((points * n - 0.5) * 2**FIXED_POINT).astype(np.int32)]
-    cv2.polylines(image, corners, False, _rgba(colour), thickness, cv2.LINE_AA, FIXED_POINT)
+    corners = [np.round((points * n - 0.5) * 2**FIXED_POINT_BITS).astype(np.int32)]
+    cv2.polylines(image, corners, False, _rgba(colour), thickness, cv2.LINE_AA, FIXED_POINT_BITS)
 
 
 def _disc(image: np.ndarray, centre: np.ndarray, radius: float, colour: np.ndarray | tuple, n: int) -> None:
-    x, y = np.round((np.asarray(centre) * n - 0.5) * 2**FIXED_POINT).astype(int)
-    radius = round(radius * n * 2**FIXED_POINT)
-    cv2.circle(image, (int(x), int(y)), radius, _rgba(colour), -1, cv2.LINE_AA, FIXED_POINT)
+    x, y = np.round((np.asarray(centre) * n - 0.5) * 2**FIXED_POINT_BITS).astype(int)
+    fixed_radius = round(radius * n * 2**FIXED_POINT_BITS)
+    cv2.circle(image, (int(x), int(y)), fixed_radius, _rgba(colour), -1, cv2.LINE_AA, FIXED_POINT_BITS)
 
 
 def _rgba(colour: np.ndarray | tuple | int) -> tuple[float, ...] | int:
@@ -329,7 +329,7 @@ def _place(layer: np.ndarray, motion: Motion, i: int, share: float, size: int) -
 def _ellipse(motion: Motion, size: int, y: float, half_width: float, half_height: float) -> np.ndarray:
     ellipses = np.empty((len(motion.roll), 5))
     for i, (roll, scale) in enumerate(zip(motion.roll, motion.scale, strict=True)):
-        middle = _pose(motion, i, 1.0) @ (*(np.array((CENTRE_X, y)) + 0.5 * motion.turn[i]), 1)
+        middle = _pose(motion, i, 1.0) @ (*(np.array((CENTER_X, y)) + 0.5 * motion.turn[i]), 1)
         ellipses[i] = (
             *middle * size,
             half_width * scale * size,

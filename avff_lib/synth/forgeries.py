@@ -1,9 +1,8 @@
-"""The forgeries: which part of a recording each method replaces, and how hard it is to notice.
+"""The forgeries: which part of a recording each method replaces, and how hard it is to detect.
 
 The four categories are those of FakeAVCeleb (Khalid et al., 2021, arXiv 2108.05080). Two families are
-kept apart, since they leave different traces: *desynchronised* forgeries are clean to see and hear, but
-lips and voice do not belong together; *artefact* forgeries are in time, but one of the streams went
-through a generator.
+distinguished by their traces: *desynchronised* forgeries have clean streams, but lips and voice do not belong
+together; *artefact* forgeries are in sync, but a stream went through a generator.
 """
 
 from __future__ import annotations
@@ -14,53 +13,53 @@ from typing import Literal
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from avff_lib.clip import AVFFError
-from avff_lib.synth.speech import HOP, TRACK_RATE, Articulation
+from avff_lib.errors import AVFFError
+from avff_lib.synth.speech import HOP_LENGTH, TRACK_RATE, Articulation
 
-FADE = 0.06  # seconds over which a forged part comes and goes
+FADE_SECONDS = 0.06  # over which a fake segment is faded in and out
 
 
 @dataclass(frozen=True)
 class Method:
-    """One way to forge a recording, as a choice for each of its parts.
+    """One way to fake a recording, as a choice for each of its parts.
 
     Attributes:
-        category: FakeAVCeleb's quadrant.
-        family: the kind of trace that is left.
-        voice: whose words are heard: the speaker's ``own``; the same ``shifted`` in time; ``other``
-            words of the same speaker; or a ``foreign`` person's.
-        lips: what drives them: the speaker's ``own`` words, ``other`` words, or ``loudness`` alone.
-        picture: all of it genuinely ``drawn``; the mouth ``blended`` in; or the face ``swapped``.
-        vocoded: whether the sound is re-synthesised from its mel spectrogram.
-        partial: whether a clip may be forged in one part only.
+        category: of FakeAVCeleb, real or fake video (RV, FV) and audio (RA, FA).
+        family: the kind of trace that it leaves.
+        voice: the speaker's ``own``; the same ``shifted`` in time; ``other`` words of the same speaker; or
+            the voice of a ``foreign`` identity.
+        lips: driven by the speaker's ``own`` words, by ``other`` words, or by ``loudness`` alone.
+        face: ``drawn`` as a whole; with the mouth ``blended`` in; or ``swapped`` for another identity's.
+        vocoded: whether the audio is resynthesised from its mel spectrogram.
+        partial: whether a clip may be fake in one segment only.
     """
 
     category: Literal["RVRA", "RVFA", "FVRA", "FVFA"]
-    family: Literal["genuine", "desynchronised", "artefact"]
+    family: Literal["real", "desynchronised", "artefact"]
     voice: Literal["own", "shifted", "other", "foreign"] = "own"
     lips: Literal["own", "other", "loudness"] = "own"
-    picture: Literal["drawn", "blended", "swapped"] = "drawn"
+    face: Literal["drawn", "blended", "swapped"] = "drawn"
     vocoded: bool = False
     partial: bool = True
 
     @property
     def needs_donor(self) -> bool:
-        """Whether another person lends a voice or a face."""
-        return self.voice == "foreign" or self.picture == "swapped"
+        """Whether it uses the voice or the face of another identity."""
+        return self.voice == "foreign" or self.face == "swapped"
 
 
-METHODS = {
-    "real": Method("RVRA", "genuine"),
+METHODS: dict[str, Method] = {
+    "real": Method("RVRA", "real"),
     "shifted_voice": Method("RVFA", "desynchronised", voice="shifted"),
-    # A change of speaker in mid-clip could be heard without looking, so the whole clip is foreign.
+    # A change of speaker within a clip is detectable from audio alone, so the whole clip is foreign.
     "foreign_voice": Method("RVFA", "desynchronised", voice="foreign", partial=False),
     "revoiced": Method("RVFA", "artefact", vocoded=True),
     "other_lips": Method("FVRA", "desynchronised", lips="other"),
     "loudness_lips": Method("FVRA", "desynchronised", lips="loudness"),
-    "blended_mouth": Method("FVRA", "artefact", picture="blended"),
-    "swapped_face": Method("FVRA", "artefact", picture="swapped"),
-    "dubbed": Method("FVFA", "artefact", voice="other", lips="other", picture="blended", vocoded=True),
-    "swapped_revoiced": Method("FVFA", "artefact", picture="swapped", vocoded=True),
+    "blended_mouth": Method("FVRA", "artefact", face="blended"),
+    "swapped_face": Method("FVRA", "artefact", face="swapped"),
+    "dubbed": Method("FVFA", "artefact", voice="other", lips="other", face="blended", vocoded=True),
+    "swapped_revoiced": Method("FVFA", "artefact", face="swapped", vocoded=True),
     "other_lips_revoiced": Method("FVFA", "desynchronised", lips="other", vocoded=True),
 }
 FAKES = tuple(name for name in METHODS if name != "real")
@@ -68,18 +67,18 @@ FAKES = tuple(name for name in METHODS if name != "real")
 
 @dataclass(frozen=True)
 class Level:
-    """How hard a corpus is; each pair is a range to draw from, the same for genuine and forged clips.
+    """Difficulty of a corpus; each pair is a range to draw from, the same for real and fake clips.
 
     Attributes:
-        jitter: how far genuine lips and voice may be apart, in seconds.
-        shift: how far a shifted voice is moved, in seconds, to either side.
-        snr_db: speech over the background's noise.
-        reverberation: of the rooms, in seconds.
-        channel_db: the finished recording over the hiss that is added last.
-        mels: bands of the vocoder.
+        jitter: natural lag of lips and voice, at most so many seconds.
+        shift: of a shifted voice, in seconds, in either direction.
+        snr_db: of the speech over the background noise.
+        reverberation: reverberation time of the rooms, in seconds.
+        channel_db: of the recording over the hiss that is added last.
+        mels: number of mel bands of the vocoder.
         iterations: of the vocoder's Griffin–Lim.
-        quality: of the blended and swapped pictures, 0 to 1.
-        occlusion: probability that a microphone passes before the face.
+        quality: of blended mouths and swapped faces, 0 to 1.
+        occlusion: probability of a microphone before the mouth.
         crf: H.264's constant rate factor; higher is coarser.
     """
 
@@ -147,18 +146,18 @@ def get_level(name: str) -> Level:
 
 
 def segment_weight(times: np.ndarray, segment: tuple[float, float], duration: float) -> np.ndarray:
-    """How much of the forgery is present at ``times`` ``(N,)``: 1 in the segment, 0 outside, with soft ends.
+    """Weight ``(N,)`` of the fake at ``times`` ``(N,)``: 1 in the segment, 0 outside, with soft ends.
 
     An end that coincides with an end of the clip (0 or ``duration``) has no fade.
     """
     start, end = segment
-    rise = np.clip((times - start) / FADE, 0, 1) if start > 0 else 1.0
-    fall = np.clip((end - times) / FADE, 0, 1) if end < duration else 1.0
+    rise = np.clip((times - start) / FADE_SECONDS, 0, 1) if start > 0 else 1.0
+    fall = np.clip((end - times) / FADE_SECONDS, 0, 1) if end < duration else 1.0
     return np.minimum(rise, fall) * np.ones(len(times))
 
 
 def natural_lag(rng: np.random.Generator, times: np.ndarray, jitter: float) -> np.ndarray:
-    """Seconds ``(N,)`` by which lips lead or trail the voice: an offset a clip, and a slow drift.
+    """Natural lag of lips and voice in seconds, ``(N,)``: one offset per clip, and a slow drift.
 
     It stays within ±``jitter``.
     """
@@ -167,16 +166,16 @@ def natural_lag(rng: np.random.Generator, times: np.ndarray, jitter: float) -> n
 
 
 def lips_from_loudness(own: Articulation, other: Articulation, waveform: np.ndarray) -> Articulation:
-    """``other`` with a mouth that opens as the voice of ``own`` is loud, and knows nothing else of it.
+    """``other`` with a mouth that opens by the loudness of ``own`` alone.
 
-    The openings are as wide as often as the speaker's own ones, only ordered by loudness; the other
-    columns come from another utterance.
+    The openings have the distribution of the speaker's own ones and are ordered by loudness; the other
+    columns come from ``other``.
 
     Args:
-        own, other: two utterances of one speaker, equally long.
-        waveform: ``(N * HOP,)`` the dry voice of ``own``.
+        own, other: two utterances of one speaker, of equal length.
+        waveform: ``(N * HOP_LENGTH,)`` the dry voice of ``own``.
     """
-    power = np.square(waveform).reshape(-1, HOP).mean(axis=1)
+    power = np.square(waveform).reshape(-1, HOP_LENGTH).mean(axis=1)
     loudness = gaussian_filter1d(np.sqrt(power), 0.03 * TRACK_RATE)
     mouth = other.mouth.copy()
     mouth[np.argsort(loudness, kind="stable"), 0] = np.sort(own.mouth[:, 0])

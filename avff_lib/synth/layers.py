@@ -1,7 +1,7 @@
-"""The still layers of a portrait: background, body, and head, painted once a clip.
+"""The still layers of a portrait: background, body, and head, painted once per clip.
 
-Each layer is a square image at `SUPERSAMPLING` times the frame's size. Fields are float32 arrays over
-the layer; `x` and `y` are the coordinates of its pixels in fractions of the frame.
+Each layer is a square image at `SUPERSAMPLING` times the frame's size. Masks and height fields are float32
+arrays over the layer; ``x`` and ``y`` are the coordinates of its pixels in fractions of the frame.
 """
 
 from __future__ import annotations
@@ -9,19 +9,12 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from avff_lib.synth.portrait import (
-    CENTRE_X,
-    CENTRE_Y,
-    EYE_Y,
-    HAIR_STYLES,
-    MOUTH_Y,
-    Identity,
-    Scene,
-)
+from avff_lib.synth.portrait import CENTER_X, CENTER_Y, EYE_Y, HAIR_STYLES, MOUTH_Y, Identity, Scene
 
 UPPER_RADIUS = 0.315  # from the head's centre to the skull's top
 LOWER_RADIUS = 0.325  # and to the chin
 SHADOW = np.array((0.50, 0.37, 0.34), np.float32)  # skin in the shade, relative to skin in the light
+Values = np.ndarray | float
 
 
 def grid(n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -30,30 +23,30 @@ def grid(n: int) -> tuple[np.ndarray, np.ndarray]:
     return at[None], at[:, None]
 
 
-def step(low: float, high: float, value: np.ndarray) -> np.ndarray:
-    """0 below ``low``, 1 above ``high``, smooth between."""
+def step(low: Values, high: Values, value: np.ndarray) -> np.ndarray:
+    """Smoothstep: 0 below ``low``, 1 above ``high``, smooth between."""
     part = np.clip((value - low) / (high - low), 0, 1)
     return part * part * (3 - 2 * part)
 
 
-def bump(dx: np.ndarray, dy: np.ndarray, sx: float, sy: float) -> np.ndarray:
-    """A Gaussian hill of height 1."""
+def bump(dx: Values, dy: Values, sx: float, sy: float) -> np.ndarray:
+    """A Gaussian of height 1 and standard deviations ``sx``, ``sy``."""
     return np.exp(-0.5 * ((dx / sx) ** 2 + (dy / sy) ** 2))
 
 
 def head_radius(who: Identity, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """0 in the middle of the face, 1 on its outline, in between and beyond in proportion."""
-    up = (y - CENTRE_Y) / np.where(y < CENTRE_Y, UPPER_RADIUS, LOWER_RADIUS)
+    """Normalised radius: 0 in the middle of the face, 1 on its outline."""
+    up = (y - CENTER_Y) / np.where(y < CENTER_Y, UPPER_RADIUS, LOWER_RADIUS)
     width = who.face_width * (1 - who.taper * np.clip(up, 0, 1) ** 1.5)
-    power = np.where(y < CENTRE_Y, 2.25, who.chin)
-    return (np.abs((x - CENTRE_X) / width) ** power + np.abs(up) ** power) ** (1 / power)
+    power = np.where(y < CENTER_Y, 2.25, who.chin)
+    return (np.abs((x - CENTER_X) / width) ** power + np.abs(up) ** power) ** (1 / power)
 
 
 def paint_head(who: Identity, scene: Scene, n: int) -> np.ndarray:
     """The head without eyeballs and mouth: ``(n, n, 4)`` uint8, RGB multiplied by alpha."""
     rng = np.random.default_rng(who.seed)
     x, y = grid(n)
-    dx, side = x - CENTRE_X, np.abs(x - CENTRE_X)
+    dx, side = x - CENTER_X, np.abs(x - CENTER_X)
     radius = head_radius(who, x, y)
     pixel = 4.0 / n  # width of a soft edge
     face = step(1 + pixel, 1 - pixel, radius)
@@ -89,7 +82,7 @@ def paint_head(who: Identity, scene: Scene, n: int) -> np.ndarray:
 def paint_body(who: Identity, scene: Scene, n: int) -> np.ndarray:
     """Neck and shoulders: ``(n, n, 4)`` uint8, RGB multiplied by alpha."""
     x, y = grid(n)
-    dx = x - CENTRE_X
+    dx = x - CENTER_X
     layer = np.zeros((n, n, 4), np.float32)
     lit = np.clip(0.75 + 0.9 * scene.light[0] * dx / 0.2, 0.45, 1.1)
     hang = HAIR_STYLES[who.hair_style][3]
@@ -113,7 +106,7 @@ def paint_body(who: Identity, scene: Scene, n: int) -> np.ndarray:
 
 
 def paint_background(scene: Scene, n: int) -> np.ndarray:
-    """A wall with light on it and things out of focus: ``(n, n, 3)`` uint8."""
+    """A wall with light on it and objects out of focus: ``(n, n, 3)`` uint8."""
     rng = np.random.default_rng(scene.background)
     x, y = grid(n)
     hue = rng.uniform(0, 360)
@@ -122,13 +115,15 @@ def paint_background(scene: Scene, n: int) -> np.ndarray:
         hsv = ((hue + rng.normal(0, 30)) % 360, rng.uniform(0.04, 0.32), np.clip(value, 0.08, 0.95))
         return 255 * cv2.cvtColor(np.array([[hsv]], np.float32), cv2.COLOR_HSV2RGB)[0, 0]
 
+    def corner(px: float, py: float) -> tuple[int, int]:
+        return round(px * n), round(py * n)
+
     base = rng.uniform(0.3, 0.85)
     turn = rng.uniform(0, 2 * np.pi)
     ramp = 0.5 + (np.cos(turn) * (x - 0.5) + np.sin(turn) * (y - 0.5))
     image = colour(base) + (colour(base * 0.7) - colour(base)) * ramp[..., None]
     image = np.ascontiguousarray(np.broadcast_to(image, (n, n, 3)), np.float32)
     kind = rng.integers(4)
-    corner = lambda px, py: (round(px * n), round(py * n))  # noqa: E731
     if kind == 1:  # shelves
         for shelf in np.arange(rng.uniform(0.05, 0.15), 1, rng.uniform(0.18, 0.26)):
             at = 0.0
@@ -166,7 +161,7 @@ def paint_background(scene: Scene, n: int) -> np.ndarray:
 
 
 def _over(layer: np.ndarray, colour: np.ndarray, alpha: np.ndarray) -> None:
-    """Paint ``colour (n, n, 3)`` on ``layer`` in place where ``alpha (n, n)`` says."""
+    """Composite ``colour (n, n, 3)`` over ``layer`` in place, with opacity ``alpha (n, n)``."""
     alpha = np.broadcast_to(alpha, layer.shape[:2])[..., None].astype(np.float32)
     layer *= 1 - alpha
     layer[..., :3] += np.minimum(colour, 255) * alpha
@@ -183,7 +178,7 @@ def _skin(
     n: int,
 ) -> np.ndarray:
     """Lit skin ``(n, n, 3)``: a height field of hills and dents under one lamp."""
-    dx, side = x - CENTRE_X, np.abs(x - CENTRE_X)
+    dx, side = x - CENTER_X, np.abs(x - CENTER_X)
     eye, tip = side - who.eye_distance, EYE_Y + who.nose_length
     brow_y = EYE_Y - who.brow_height
     ridge = step(EYE_Y - 0.03, tip, y) * step(tip + 0.018, tip - 0.004, y)
@@ -243,7 +238,7 @@ def _skin(
 
 
 def _strands(who: Identity, rng: np.random.Generator, dx: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Light and dark streaks that run away from the parting, ``(n, n)`` in [0, 1]."""
+    """Brightness of strands of hair, ``(n, n)`` in [0, 1]: streaks away from the parting, or curls."""
     if who.hair_style == "curly":
         n = y.shape[0]
         curls = cv2.GaussianBlur(rng.standard_normal((n, n), np.float32), (0, 0), 0.011 * n)
@@ -258,7 +253,7 @@ def _strands(who: Identity, rng: np.random.Generator, dx: np.ndarray, y: np.ndar
 def _hair_masks(
     who: Identity, rng: np.random.Generator, dx: np.ndarray, y: np.ndarray, radius: np.ndarray, n: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Where hair lies behind the face and where before it, each ``(n, n)`` in [0, 1]."""
+    """Masks of the hair behind and before the face, each ``(n, n)`` in [0, 1]."""
     stand_off, hairline, fall, hang, ragged = HAIR_STYLES[who.hair_style]
     if who.hair_style == "bald":
         none = np.zeros((n, n), np.float32)
@@ -271,13 +266,13 @@ def _hair_masks(
     cap = step(
         0.014,
         -0.014,
-        (head_radius(who, dx / scale + CENTRE_X, (y - CENTRE_Y) / scale + CENTRE_Y) - 1) * 0.3 + edge,
+        (head_radius(who, dx / scale + CENTER_X, (y - CENTER_Y) / scale + CENTER_Y) - 1) * 0.3 + edge,
     )
     lowest = max(hang, 0.47)
     back = cap * step(lowest + 0.012, lowest - 0.012, y + edge)
     if hang > 0.6:
         curtain = who.face_width + stand_off * (0.8 + 0.35 * np.sin(8 * (y - 0.3)))
-        hanging = step(curtain + 0.008, curtain - 0.008, side + edge) * step(CENTRE_Y - 0.03, CENTRE_Y, y)
+        hanging = step(curtain + 0.008, curtain - 0.008, side + edge) * step(CENTER_Y - 0.03, CENTER_Y, y)
         curl = lowest - 0.05 * (side / 0.3) ** 3
         back = np.maximum(back, hanging * step(curl + 0.01, curl - 0.01, y + edge))
     if who.hair_style == "bun":
@@ -336,17 +331,17 @@ def _paint_brows(
 def _paint_glasses(layer: np.ndarray, who: Identity, n: int) -> None:
     frame = (20.0, 18.0, 20.0, 255.0)
     rng = np.random.default_rng(who.seed + 1)
-    round_ness, thick = rng.uniform(2, 4), max(1, round(0.0075 * n))
+    roundness, thick = rng.uniform(2, 4), max(1, round(0.0075 * n))
     t = np.linspace(0, 2 * np.pi, 60, endpoint=False)
     lens = np.stack((np.cos(t), np.sin(t)), -1)
-    lens = np.sign(lens) * np.abs(lens) ** (2 / round_ness)
+    lens = np.sign(lens) * np.abs(lens) ** (2 / roundness)
     for way in (-1, 1):
-        rim = (lens * (0.072, 0.052) + (CENTRE_X + way * who.eye_distance * 1.02, EYE_Y + 0.012)) * n
+        rim = (lens * (0.072, 0.052) + (CENTER_X + way * who.eye_distance * 1.02, EYE_Y + 0.012)) * n
         cv2.polylines(layer, [np.round(rim * 16).astype(np.int32)], True, frame, thick, cv2.LINE_AA, 4)
         hinge = np.array(((who.eye_distance * 1.02 + 0.072, -0.012), (who.face_width + 0.004, -0.018)))
-        arm = (hinge * (way, 1) + (CENTRE_X, EYE_Y + 0.006)) * n
+        arm = (hinge * (way, 1) + (CENTER_X, EYE_Y + 0.006)) * n
         cv2.polylines(layer, [np.round(arm * 16).astype(np.int32)], False, frame, thick, cv2.LINE_AA, 4)
     gap = who.eye_distance * 1.02 - 0.072
     bridge = np.array(((-gap, 0.004), (0, -0.006), (gap, 0.004)))
-    bridge = (bridge + np.array((CENTRE_X, EYE_Y))) * n
+    bridge = (bridge + np.array((CENTER_X, EYE_Y))) * n
     cv2.polylines(layer, [np.round(bridge * 16).astype(np.int32)], False, frame, thick, cv2.LINE_AA, 4)

@@ -1,7 +1,7 @@
-"""The sounds of an invented language, and sentences of it.
+"""The speech sounds of an invented language, and random sentences of it.
 
-Formant targets of the vowels are those of Peterson and Barney (1952, doi:10.1121/1.1906875) for men;
-the mouth's targets are set by eye. Words mean nothing, so that no text is anyone's.
+Formant targets of the vowels are those of Peterson and Barney (1952, doi:10.1121/1.1906875) for men; mouth
+targets are set by eye. The words have no meaning.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-MOUTH = ("opening", "width", "rounding", "teeth", "tongue")
+MOUTH = ("opening", "width", "rounding", "teeth", "tongue")  # columns of a mouth shape
+MouthShape = tuple[float, float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -19,45 +20,57 @@ class Phone:
 
     Attributes:
         kind: ``"vowel"``, ``"sonorant"``, ``"fricative"``, ``"plosive"`` or ``"pause"``.
-        seconds: typical length.
+        seconds: typical duration.
         formants: F1, F2, F3 in Hz.
-        mouth: the five columns of `MOUTH`; an opening below 0 presses the lips together.
-        lips: how firmly the phone holds the lips against its neighbours.
-        tract: how firmly it holds the formants.
+        mouth: the columns of `MOUTH`; an opening below 0 presses the lips together.
+        lips: weight of its mouth targets against those of its neighbours (coarticulation).
+        tract: weight of its formant targets.
         voicing, breath, frication, nasality: amplitudes; of a plosive, frication is its burst.
-        centre, spread: of the frication noise, in Hz.
+        center, spread: of the frication noise, in Hz.
     """
 
     kind: str
     seconds: float
     formants: tuple[float, float, float]
-    mouth: tuple[float, float, float, float, float]
+    mouth: MouthShape
     lips: float = 1.0
     tract: float = 1.0
     voicing: float = 0.0
     breath: float = 0.0
     frication: float = 0.0
-    centre: float = 3000.0
+    center: float = 3000.0
     spread: float = 1000.0
     nasality: float = 0.0
 
 
-def _vowel(f1, f2, f3, *mouth, lips=1.0) -> Phone:
-    return Phone("vowel", 0.105, (f1, f2, f3), mouth, lips, voicing=1.0)
+def _vowel(f1: float, f2: float, f3: float, *mouth: float, lips: float = 1.0) -> Phone:
+    return Phone("vowel", 0.105, (f1, f2, f3), _shape(mouth), lips, voicing=1.0)
 
 
-def _sonorant(f1, f2, f3, *mouth, lips, voicing=0.7, nasality=0.0) -> Phone:
-    return Phone("sonorant", 0.07, (f1, f2, f3), mouth, lips, 1.5, voicing, nasality=nasality)
+def _sonorant(
+    f1: float, f2: float, f3: float, *mouth: float, lips: float, voicing: float = 0.7, nasality: float = 0.0
+) -> Phone:
+    return Phone("sonorant", 0.07, (f1, f2, f3), _shape(mouth), lips, 1.5, voicing, nasality=nasality)
 
 
-def _fricative(f1, f2, f3, *mouth, lips, noise, voicing=0.0) -> Phone:
-    level, centre, spread = noise
-    return Phone("fricative", 0.1, (f1, f2, f3), mouth, lips, 0.7, voicing, 0.0, level, centre, spread)
+Noise = tuple[float, float, float]  # level, center and spread of frication noise
 
 
-def _plosive(f1, f2, f3, *mouth, lips, noise, voicing=0.0) -> Phone:
-    level, centre, spread = noise
-    return Phone("plosive", 0.09, (f1, f2, f3), mouth, lips, 0.8, voicing, 0.0, level, centre, spread)
+def _fricative(
+    f1: float, f2: float, f3: float, *mouth: float, lips: float, noise: Noise, voicing: float = 0.0
+) -> Phone:
+    return Phone("fricative", 0.1, (f1, f2, f3), _shape(mouth), lips, 0.7, voicing, 0.0, *noise)
+
+
+def _plosive(
+    f1: float, f2: float, f3: float, *mouth: float, lips: float, noise: Noise, voicing: float = 0.0
+) -> Phone:
+    return Phone("plosive", 0.09, (f1, f2, f3), _shape(mouth), lips, 0.8, voicing, 0.0, *noise)
+
+
+def _shape(mouth: tuple[float, ...]) -> MouthShape:
+    opening, width, rounding, teeth, tongue = mouth
+    return opening, width, rounding, teeth, tongue
 
 
 #                         F1   F2    F3  opening width rounding teeth tongue
@@ -95,11 +108,11 @@ PHONES: dict[str, Phone] = {
 }
 VOWELS = tuple(name for name, phone in PHONES.items() if phone.kind == "vowel")
 CONSONANTS = tuple(name for name, phone in PHONES.items() if phone.kind not in ("vowel", "pause"))
-Lexicon = list[tuple[str, ...]]
+Lexicon = list[tuple[str, ...]]  # words as phone names
 
 
 def invent_lexicon(rng: np.random.Generator, size: int) -> Lexicon:
-    """``size`` different words of one to three syllables, each a tuple of phone names."""
+    """``size`` different random words of one to three syllables."""
     words: set[tuple[str, ...]] = set()
     while len(words) < size:
         word: list[str] = []
@@ -114,11 +127,11 @@ def invent_lexicon(rng: np.random.Generator, size: int) -> Lexicon:
 def sentence(rng: np.random.Generator, lexicon: Lexicon, n_words: int = 32) -> list[str]:
     """Phone names of ``n_words`` random words, with a pause after each phrase of three to six."""
     phones = ["SIL"]
-    until_pause = rng.integers(3, 7)
+    words_to_pause = int(rng.integers(3, 7))
     for index in rng.integers(len(lexicon), size=n_words):
         phones += lexicon[index]
-        until_pause -= 1
-        if until_pause == 0:
+        words_to_pause -= 1
+        if words_to_pause == 0:
             phones.append("SIL")
-            until_pause = rng.integers(3, 7)
+            words_to_pause = int(rng.integers(3, 7))
     return [*phones, "SIL"]

@@ -1,9 +1,9 @@
-"""Who is seen and where: identities and scenes, and the still layers that they are painted into.
+"""Identities and scenes: the parameters of a drawn person, and of background, light and camera.
 
-A face is sculpted as a height field (an ellipsoid with bumps and dents) and lit by one lamp, so that
-shading, nose, eye sockets, and chin agree with each other. All coordinates are fractions of the frame:
+A face is a height field (an ellipsoid with bumps and dents) lit by one lamp, so that the shading of nose, eye
+sockets and chin is consistent. All coordinates are fractions of the frame:
 (0, 0) is the upper left corner, (1, 1) the lower right one; the head of a resting person is centred
-on ``CENTRE_X`` and reaches from about 0.14 to 0.80.
+on ``CENTER_X`` and reaches from about 0.14 to 0.80.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-CENTRE_X = 0.5
-CENTRE_Y = 0.47  # of the head; the widest place
+CENTER_X = 0.5
+CENTER_Y = 0.47  # of the head; the widest place
 EYE_Y = 0.455
 MOUTH_Y = 0.668
-SUPERSAMPLING = 2  # layers are painted this much larger than the frame, for smooth edges
+SUPERSAMPLING = 2  # size of the painted layers / size of the frame, for smooth edges
 
 SKINS = np.array(
     [
@@ -50,7 +50,7 @@ BEARDED_STYLES = ("bald", "buzz", "short", "parted", "curly")
 
 @dataclass(frozen=True, eq=False)
 class Identity:
-    """The looks of one person; lengths are fractions of the frame, colours RGB in 0–255."""
+    """The appearance of one person; lengths are fractions of the frame, colours RGB in 0–255."""
 
     seed: int  # places freckles, strands of hair, and the like
     face_width: float
@@ -79,7 +79,7 @@ class Identity:
 
     @classmethod
     def sample(cls, rng: np.random.Generator) -> Identity:
-        """Draw a person."""
+        """Draw a random person."""
         tone = rng.uniform(0, len(SKINS) - 1)
         skin = _between(SKINS, tone) * rng.uniform(0.97, 1.03, 3)
         age = rng.beta(1.2, 2.0)
@@ -139,18 +139,18 @@ class Identity:
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """Where and how a clip is shot: background, clothes, light, camera, and what hides the face.
+    """Background, clothes, light, camera and occlusion of a clip.
 
     Attributes:
-        background: seed of the background; the same number always gives the same background.
+        background: seed of the background.
         clothes: RGB, 0–255.
         light: (3,) unit vector towards the lamp: right, down, towards the camera.
         lamp: (3,) RGB factor of the lamp's colour.
-        ambient: share of the light that comes from everywhere.
+        ambient: share of ambient light.
         blur: standard deviation of the lens blur in pixels, at 144 pixels.
         vignette: darkening of the corners, 0–1.
         noise: standard deviation of the sensor noise, in grey levels.
-        occlusion: (start, end) of the part of the clip, 0–1, in which a microphone hides the mouth, or None.
+        occlusion: (start, end) of the part of the clip, 0–1, in which a microphone covers the mouth, or None.
     """
 
     background: int
@@ -165,7 +165,7 @@ class Scene:
 
     @classmethod
     def sample(cls, rng: np.random.Generator, *, occlusion: float = 0.0) -> Scene:
-        """Draw a scene; ``occlusion`` is the probability of a microphone before the mouth."""
+        """Draw a random scene; ``occlusion`` is the probability of a microphone before the mouth."""
         light = np.array((rng.uniform(-0.75, 0.75), rng.uniform(-0.75, -0.25), 1.0))
         warmth = rng.uniform(-0.05, 0.07)
         start = rng.uniform(0.1, 0.6)
@@ -187,6 +187,6 @@ class Scene:
 
 
 def _between(colours: np.ndarray, at: float) -> np.ndarray:
-    """The colour at place ``at`` of a row of colours, interpolated."""
+    """The colour at index ``at`` of a row of colours, linearly interpolated."""
     low = min(int(at), len(colours) - 2)
     return colours[low] + (colours[low + 1] - colours[low]) * (at - low)

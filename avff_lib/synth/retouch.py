@@ -1,7 +1,7 @@
-"""Visual forgeries on rendered frames: a re-rendered mouth and a swapped face.
+"""Visual fakes of rendered frames: a blended mouth and a swapped face.
 
-``quality`` runs from 0, clumsy, to 1, nearly invisible. Regions are ellipses, one a frame, as
-`avff_lib.synth.face.mouth_ellipse` and `face_ellipse` give them: ``(T, 5)`` with centre x, centre y,
+``quality`` runs from 0, obvious, to 1, nearly invisible. Regions are ellipses, one per frame, as
+`avff_lib.synth.face.mouth_ellipse` and `face_ellipse` return them: ``(T, 5)`` with centre x, centre y,
 half width, half height in pixels, and the angle in degrees.
 """
 
@@ -14,13 +14,13 @@ import numpy as np
 def blend_mouth(
     frames: np.ndarray, other: np.ndarray, ellipses: np.ndarray, *, quality: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Put the mouth of ``other`` into ``frames``, as lip-sync generators do.
+    """Blend the mouth of ``other`` into ``frames``, as lip-sync generators do.
 
-    The region is taken at low resolution, its colours are a little off, and its edge is soft.
+    The region is taken at low resolution, its colours are slightly wrong, and its edge is soft.
 
     Args:
         frames: ``(T, H, W, 3)`` uint8, kept outside of the ellipses.
-        other: ``(T, H, W, 3)`` uint8, the same person in the same pose with the wanted mouth.
+        other: ``(T, H, W, 3)`` uint8, the same person in the same pose with the new mouth.
         ellipses: ``(T, 5)`` mouth regions.
         quality: 0 to 1.
         rng: draws the colour error.
@@ -32,21 +32,21 @@ def blend_mouth(
     low = round(size / (1 + 2.2 * (1 - quality)))
     tint = 1 + rng.normal(0, 0.05 * (1 - quality), 3)
     blended = np.empty_like(frames)
-    for i, (genuine, drawn) in enumerate(zip(frames, other, strict=True)):
+    for i, (original, drawn) in enumerate(zip(frames, other, strict=True)):
         coarse = cv2.resize(drawn, (low, low), interpolation=cv2.INTER_AREA)
         coarse = cv2.resize(coarse, (size, size), interpolation=cv2.INTER_LINEAR)
         mask = _soft_ellipse(ellipses[i], size, softness=0.25)
-        blended[i] = _mix(genuine, coarse * tint, mask)
+        blended[i] = _mix(original, coarse * tint, mask)
     return blended
 
 
 def swap_face(
     frames: np.ndarray, donor: np.ndarray, ellipses: np.ndarray, *, quality: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Put the inner face of ``donor`` into ``frames``, as face swaps do.
+    """Blend the inner face of ``donor`` into ``frames``, as face swaps do.
 
-    The donor's colours are matched to the frame's, but not wholly; the seam trembles over time, and the
-    pasted face is a little less sharp than its surroundings.
+    The donor's colours are matched to the frame's, but not exactly; the seam jitters over time, and the
+    pasted face is slightly less sharp than its surroundings.
 
     Args:
         frames: ``(T, H, W, 3)`` uint8, kept outside of the ellipses.
@@ -59,16 +59,16 @@ def swap_face(
         ``(T, H, W, 3)`` uint8.
     """
     size = frames.shape[1]
-    clumsy = 1 - quality
-    jitter = rng.normal(0, 0.008 * size * clumsy, (len(frames), 5)) * (1, 1, 1, 1, 0)
-    tint = 1 + rng.normal(0, 0.04 * clumsy, 3)
+    flaw = 1 - quality
+    jitter = rng.normal(0, 0.008 * size * flaw, (len(frames), 5)) * (1, 1, 1, 1, 0)
+    tint = 1 + rng.normal(0, 0.04 * flaw, 3)
     swapped = np.empty_like(frames)
-    for i, (genuine, drawn) in enumerate(zip(frames, donor, strict=True)):
+    for i, (original, drawn) in enumerate(zip(frames, donor, strict=True)):
         mask = _soft_ellipse(ellipses[i] + jitter[i], size, softness=0.12 + 0.15 * quality)
         inside = mask[..., 0] > 0.5
-        gain = (genuine[inside].mean(0) + 1) / (drawn[inside].mean(0) + 1)
-        soft = cv2.GaussianBlur(drawn, (0, 0), 0.3 + 0.7 * clumsy)
-        swapped[i] = _mix(genuine, soft * (gain * tint), mask)
+        gain = (original[inside].mean(0) + 1) / (drawn[inside].mean(0) + 1)
+        soft = cv2.GaussianBlur(drawn, (0, 0), 0.3 + 0.7 * flaw)
+        swapped[i] = _mix(original, soft * (gain * tint), mask)
     return swapped
 
 

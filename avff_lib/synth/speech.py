@@ -1,12 +1,12 @@
-"""Speech in miniature: phones -> one articulation track -> a voice (and, in `face`, the lips).
+"""A speech synthesiser: phones -> articulation track -> voice (and, in `avff_lib.synth.face`, lips).
 
 A source–filter synthesiser after Klatt (1980, doi:10.1121/1.383940): a glottal pulse train and
 noise are shaped by formant resonators whose targets are those of Peterson and Barney (1952,
 doi:10.1121/1.1906875). Coarticulation is a weighted Gaussian smoothing of the phones' targets, a
 simple form of the dominance functions of Cohen and Massaro (1993).
 
-The same track carries the mouth's shape and the controls of the sound. That is what makes lips and
-voice belong together, and what a forgery breaks.
+The same track holds mouth shapes and acoustic parameters, so lips and voice belong together until a forgery
+breaks that.
 """
 
 from __future__ import annotations
@@ -21,30 +21,38 @@ from scipy.signal import resample_poly
 
 from avff_lib.synth.phones import PHONES, Phone
 
-SAMPLE_RATE = 16_000  # of the sound, in Hz
+SAMPLE_RATE = 16_000  # of the voice, in Hz
 TRACK_RATE = 200  # of the articulation track, in Hz
-HOP = SAMPLE_RATE // TRACK_RATE
+HOP_LENGTH = SAMPLE_RATE // TRACK_RATE  # samples per step of the track
 
-SOUND = (
-    *("f1", "f2", "f3"),  # formants of a tract of average length, in Hz
-    *("voicing", "breath", "frication"),  # amplitudes of the three sources
-    *("centre", "spread"),  # frication noise: a bump on the frequency axis, in Hz
-    *("nasality", "pitch"),  # 0 to 1; Hz
+# Columns of `Articulation.acoustics`: formants of a vocal tract of average length in Hz; amplitudes of the
+# three sources; center and spread of the frication noise in Hz; nasality in [0, 1]; pitch in Hz.
+ACOUSTICS = (
+    "f1",
+    "f2",
+    "f3",
+    "voicing",
+    "breath",
+    "frication",
+    "center",
+    "spread",
+    "nasality",
+    "pitch",
 )
 
 
 @dataclass(frozen=True)
 class Voice:
-    """What makes one speaker sound unlike another.
+    """The parameters of one speaker's voice.
 
     Attributes:
         pitch: mean fundamental frequency, in Hz.
-        pitch_range: standard size of the melody's steps, in semitones.
-        tract: length of the vocal tract against the average; a longer one lowers the formants.
-        breath: amplitude of breath noise beside the voice.
+        pitch_range: size of pitch accents, in semitones.
+        tract: vocal tract length relative to the average; a longer one lowers the formants.
+        breath: amplitude of breath noise relative to the voice.
         tilt: corner frequency of the glottal source, in Hz; low is soft, high is pressed.
-        rate: speed of speech against the average.
-        effort: how widely the mouth moves against the average.
+        rate: speaking rate relative to the average.
+        effort: mouth opening relative to the average.
     """
 
     pitch: float
@@ -72,15 +80,15 @@ class Voice:
 
 @dataclass(frozen=True, eq=False)
 class Articulation:
-    """What the mouth and the voice do over time, at `TRACK_RATE`.
+    """Mouth shapes and acoustic parameters over time, at `TRACK_RATE`.
 
     Attributes:
-        mouth: ``(N, 5)`` float32 in [0, 1], columns `phones.MOUTH`.
-        sound: ``(N, 10)`` float32, columns `SOUND`.
+        mouth: ``(N, 5)`` float32 in [0, 1], columns `avff_lib.synth.phones.MOUTH`.
+        acoustics: ``(N, 10)`` float32, columns `ACOUSTICS`.
     """
 
     mouth: np.ndarray
-    sound: np.ndarray
+    acoustics: np.ndarray
 
     @property
     def duration(self) -> float:
@@ -103,21 +111,21 @@ class Articulation:
             raise ValueError(
                 f"window {start:.3f} + {duration:.3f} s is outside a {self.duration:.3f} s track"
             )
-        return Articulation(self.mouth[first : first + count], self.sound[first : first + count])
+        return Articulation(self.mouth[first : first + count], self.acoustics[first : first + count])
 
     def splice(self, other: Articulation, weight: np.ndarray) -> Articulation:
-        """This track where ``weight`` ``(N,)`` is 0, ``other`` where it is 1, mixed in between."""
+        """A linear blend: this track where ``weight`` ``(N,)`` is 0, ``other`` where it is 1."""
         w = weight[:, None].astype(np.float32)
         return Articulation(
             (1 - w) * self.mouth + w * other.mouth,
-            (1 - w) * self.sound + w * other.sound,
+            (1 - w) * self.acoustics + w * other.acoustics,
         )
 
 
 def articulate(phones: list[str], voice: Voice, duration: float, rng: np.random.Generator) -> Articulation:
-    """Turn phones into movement, and cut ``duration`` seconds out of it at a random place.
+    """The articulation track of phones, cropped to ``duration`` seconds at a random position.
 
-    The cut never begins or ends with the sentence itself, so no clip starts with a silence of its own.
+    The crop never starts or ends with the sentence itself, so no clip starts with silence.
 
     Raises:
         ValueError: the phones last less than ``duration`` + 0.6 s.
@@ -133,11 +141,13 @@ def articulate(phones: list[str], voice: Voice, duration: float, rng: np.random.
     mouth = np.clip(_coarticulate(steps("mouth"), steps("lips"), seconds=0.027), 0, 1)
     formants = _coarticulate(steps("formants"), steps("tract"), seconds=0.022)
     sources = _smooth(steps("voicing", "breath", "frication"), seconds=0.005)
-    noise = steps("centre", "spread")  # not smoothed: a burst sounds at its own place only
+    noise = steps(
+        "center", "spread"
+    )  # not smoothed: a burst keeps the spectrum of its own place of articulation
     nasality = _smooth(steps("nasality"), seconds=0.012)
     pitch = _melody(gestures, lengths, voice, rng)
-    sound = np.column_stack([formants, sources, noise, nasality, pitch])
-    track = Articulation(mouth.astype(np.float32), sound.astype(np.float32))
+    acoustics = np.column_stack([formants, sources, noise, nasality, pitch])
+    track = Articulation(mouth.astype(np.float32), acoustics.astype(np.float32))
 
     slack = track.duration - duration - 0.6
     if slack < 0:
@@ -148,7 +158,7 @@ def articulate(phones: list[str], voice: Voice, duration: float, rng: np.random.
 
 
 def _gestures(names: list[str], voice: Voice, rng: np.random.Generator) -> list[Phone]:
-    """The phones as this speaker says them now; plosives become closure, burst and release."""
+    """The phones with random durations and stresses; plosives become closure, burst and release."""
     gestures = []
     for name in names:
         phone = PHONES[name]
@@ -180,12 +190,12 @@ def _smooth(steps: np.ndarray, seconds: float) -> np.ndarray:
 
 
 def _coarticulate(targets: np.ndarray, firmness: np.ndarray, seconds: float) -> np.ndarray:
-    """Smooth ``targets`` ``(N, C)`` in time, each phone pulling as strongly as its firmness ``(N, 1)``."""
+    """Smooth ``targets`` ``(N, C)`` in time, weighted by each phone's firmness ``(N, 1)``."""
     return _smooth(targets * firmness, seconds) / _smooth(firmness, seconds)
 
 
 def _melody(gestures: list[Phone], lengths: np.ndarray, voice: Voice, rng: np.random.Generator) -> np.ndarray:
-    """Pitch ``(N,)`` in Hz: it sinks over each phrase, rises on accented vowels, and is never quite still."""
+    """Pitch ``(N,)`` in Hz: declining over each phrase, raised on accented vowels, fluctuating at random."""
     total, ends = int(lengths.sum()), np.cumsum(lengths)
     semitones = 4 * _smooth(rng.standard_normal(total), seconds=0.05)
     accents = np.zeros(total)
@@ -202,31 +212,32 @@ def _melody(gestures: list[Phone], lengths: np.ndarray, voice: Voice, rng: np.ra
 
 
 def speak(articulation: Articulation, voice: Voice, rng: np.random.Generator) -> np.ndarray:
-    """The voice of a track: sources through formant filters, 25 ms windows every 5 ms, overlap-added.
+    """The voice of a track: sources through formant filters, overlap-add of 25 ms windows every 5 ms.
 
     Returns:
-        ``(N * HOP,)`` float32 at `SAMPLE_RATE`, dry, speech at an RMS of 0.1.
+        ``(N * HOP_LENGTH,)`` float32 at `SAMPLE_RATE`, dry, with an RMS of 0.1.
     """
-    sound = dict(zip(SOUND, articulation.sound.T, strict=True))
-    count = len(articulation.sound) * HOP
-    at = np.arange(count) / HOP
+    acoustics = dict(zip(ACOUSTICS, articulation.acoustics.T, strict=True))
+    count = len(articulation.acoustics) * HOP_LENGTH
+    at = np.arange(count) / HOP_LENGTH
 
     def samples(name: str) -> np.ndarray:
-        return np.interp(at, np.arange(len(sound[name])), sound[name]).astype(np.float32)
+        return np.interp(at, np.arange(len(acoustics[name])), acoustics[name]).astype(np.float32)
 
     noise = rng.standard_normal((2, count), dtype=np.float32)
     voicing = samples("voicing")
     breath = samples("breath") + voice.breath * voicing
-    throat = voicing * _glottis(sound["pitch"], count, voice) + 0.3 * breath * noise[0]
+    throat = voicing * _glottis(acoustics["pitch"], count, voice) + 0.3 * breath * noise[0]
     tongue = samples("frication") * noise[1]
-    spectrum = _spectra(throat) * _tract_response(sound, voice) + _spectra(tongue) * _noise_response(sound)
-    waveform = _overlap_add(spectrum, count)
+    voiced = _spectra(throat) * _tract_response(acoustics, voice)
+    frication = _spectra(tongue) * _noise_response(acoustics)
+    waveform = _overlap_add(voiced + frication, count)
     return waveform * (0.1 / (np.sqrt(np.mean(waveform**2)) + 1e-6))
 
 
 def _glottis(pitch: np.ndarray, count: int, voice: Voice) -> np.ndarray:
-    """Derivative of the glottal flow (KLGLOTT88), made at twice the rate so that few harmonics fold back."""
-    at = np.arange(2 * count) / (2 * HOP)
+    """Derivative of the glottal flow (KLGLOTT88), at twice the sample rate against aliasing."""
+    at = np.arange(2 * count) / (2 * HOP_LENGTH)
     phase = np.cumsum(np.interp(at, np.arange(len(pitch)), pitch) / (2 * SAMPLE_RATE)) % 1.0
     open_part = 0.6
     x = phase / open_part
@@ -234,33 +245,35 @@ def _glottis(pitch: np.ndarray, count: int, voice: Voice) -> np.ndarray:
     return resample_poly(flow, 1, 2).astype(np.float32)
 
 
-WINDOW = 5 * HOP  # 25 ms
+WINDOW_LENGTH = 5 * HOP_LENGTH  # samples, 25 ms
 N_FFT = 1024  # a window and the ringing of the formants after it
 
 
 def _spectra(source: np.ndarray) -> np.ndarray:
     """Spectra ``(N, N_FFT // 2 + 1)`` of the windows centred on each step of the track."""
-    padded = np.pad(source, (WINDOW // 2, WINDOW // 2))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[: len(source) : HOP]
-    hann = np.hanning(WINDOW + 1)[:-1].astype(np.float32) * (2 * HOP / WINDOW)  # the windows add up to 1
+    padded = np.pad(source, (WINDOW_LENGTH // 2, WINDOW_LENGTH // 2))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, WINDOW_LENGTH)[: len(source) : HOP_LENGTH]
+    hann = np.hanning(WINDOW_LENGTH + 1)[:-1].astype(np.float32) * (
+        2 * HOP_LENGTH / WINDOW_LENGTH
+    )  # the windows add up to 1
     return scipy.fft.rfft(windows * hann, N_FFT)
 
 
 def _overlap_add(spectra: np.ndarray, count: int) -> np.ndarray:
     """The waveform ``(count,)`` whose windows have these spectra."""
-    parts = N_FFT // HOP + 1
-    pieces = np.zeros((len(spectra), parts * HOP), dtype=np.float32)
+    parts = N_FFT // HOP_LENGTH + 1
+    pieces = np.zeros((len(spectra), parts * HOP_LENGTH), dtype=np.float32)
     pieces[:, :N_FFT] = scipy.fft.irfft(spectra, N_FFT)
-    total = np.zeros((len(spectra) + parts, HOP), dtype=np.float32)
+    total = np.zeros((len(spectra) + parts, HOP_LENGTH), dtype=np.float32)
     for part in range(parts):
-        total[part : part + len(spectra)] += pieces[:, part * HOP : (part + 1) * HOP]
-    return total.ravel()[WINDOW // 2 :][:count]
+        total[part : part + len(spectra)] += pieces[:, part * HOP_LENGTH : (part + 1) * HOP_LENGTH]
+    return total.ravel()[WINDOW_LENGTH // 2 :][:count]
 
 
-def _tract_response(sound: dict[str, np.ndarray], voice: Voice) -> np.ndarray:
+def _tract_response(acoustics: dict[str, np.ndarray], voice: Voice) -> np.ndarray:
     """Response of the vocal tract ``(N, bins)``: five resonators in cascade, and a nasal pole and zero."""
-    f1, f2, f3 = (sound[name] / voice.tract for name in ("f1", "f2", "f3"))
-    nasality = sound["nasality"]
+    f1, f2, f3 = (acoustics[name] / voice.tract for name in ("f1", "f2", "f3"))
+    nasality = acoustics["nasality"]
     steady = np.ones_like(f1)
     denominator = (
         _resonance(f1, 60 + 80 * nasality)
@@ -269,7 +282,7 @@ def _tract_response(sound: dict[str, np.ndarray], voice: Voice) -> np.ndarray:
         * _resonance(3500 / voice.tract * steady, 220 * steady)
         * _resonance(4500 / voice.tract * steady, 300 * steady)
     )
-    # With no nasality the zero sits on the pole and both vanish.
+    # Without nasality the zero cancels the pole.
     nasal = _resonance(270 + 650 * nasality, 100 * steady) / _resonance(270 * steady, 100 * steady)
     tilt = 1 / (1 + 1j * _frequencies() / voice.tilt)
     return (tilt * nasal / denominator).astype(np.complex64)
@@ -284,10 +297,10 @@ def _resonance(frequency: np.ndarray, bandwidth: np.ndarray) -> np.ndarray:
     return (1 - b[:, None] * delay - c[:, None] * delay**2) / (1 - b - c)[:, None]
 
 
-def _noise_response(sound: dict[str, np.ndarray]) -> np.ndarray:
-    """Response to frication noise ``(N, bins)``: a bump at the phone's own place, of equal power for all."""
-    centre, spread = sound["centre"][:, None], sound["spread"][:, None]
-    bump = np.exp(-0.5 * ((_frequencies() - centre) / spread) ** 2) + np.float32(0.03)
+def _noise_response(acoustics: dict[str, np.ndarray]) -> np.ndarray:
+    """Response to frication noise ``(N, bins)``: a Gaussian around the phone's center, of equal power."""
+    center, spread = acoustics["center"][:, None], acoustics["spread"][:, None]
+    bump = np.exp(-0.5 * ((_frequencies() - center) / spread) ** 2) + np.float32(0.03)
     return bump * np.sqrt(1000 / spread)
 
 

@@ -1,8 +1,8 @@
-"""The states of a run on disk: written whole or not at all, the last few kept, damage noticed."""
+"""Saved states of a run: written whole or not at all, the last few kept, damage noticed."""
 
 from __future__ import annotations
 
-import warnings
+import logging
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,24 +12,25 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from avff_lib.atomic import atomic_write
-from avff_lib.clip import AVFFError
+from avff_lib.errors import AVFFError
+from avff_lib.utils.atomic import atomic_write
 
 History = list[dict[str, float]]
 
+logger = logging.getLogger(__name__)
+
 
 class Checkpoints:
-    """What is needed to go on: the state of every part of a run, and its history."""
+    """The saved states of one run: the state of each of its parts, and its history.
+
+    Args:
+        folder: of the run.
+        run: what must be the same when the run is resumed.
+        parts: all that has a ``state_dict``, by name.
+        keep_last: number of states that are kept.
+    """
 
     def __init__(self, folder: Path, run: dict[str, Any], parts: dict[str, Any], keep_last: int) -> None:
-        """States of one run.
-
-        Args:
-            folder: of the run.
-            run: what must be the same when the run goes on.
-            parts: all that has a ``state_dict``, by name.
-            keep_last: number of states that are kept.
-        """
         self.folder, self.run, self.parts, self.keep_last = folder, run, parts, keep_last
 
     def paths(self) -> list[Path]:
@@ -37,22 +38,28 @@ class Checkpoints:
         return sorted(self.folder.glob("state-*.pt"))
 
     def save(self, history: History) -> None:
-        """Write the state after ``len(history)`` steps, then drop what is older than the last few."""
+        """Write the state after ``len(history)`` steps, then delete all but the last few."""
         state = {name: part.state_dict() for name, part in self.parts.items()}
-        with self.room("the state of this run"), atomic_write(self._path(len(history))) as partial:
+        with (
+            self.report_full_disk("the state of this run"),
+            atomic_write(self._path(len(history))) as partial,
+        ):
             torch.save({**state, "run": self.run, "history": history}, partial)
         for old in self.paths()[: -self.keep_last]:
             old.unlink()
 
     def resume(self) -> History:
-        """Put the newest whole state into the parts; the history up to it, or nothing in a fresh folder.
+        """Load the newest undamaged state into the parts.
+
+        Returns:
+            The history up to it; empty in a fresh folder.
 
         Raises:
             AVFFError: the state is that of another run, or no saved state can be read.
         """
         for path in reversed(self.paths()):
             if not _is_whole(path):
-                warnings.warn(f"{path} is damaged and is left out", stacklevel=2)
+                logger.warning("%s is damaged and is left out", path)
                 continue
             saved = torch.load(path, weights_only=True, map_location="cpu")
             self._check(saved)
@@ -69,8 +76,8 @@ class Checkpoints:
         return []
 
     @contextmanager
-    def room(self, what: str) -> Iterator[None]:
-        """Turn a failure to write into one sentence that says what is safe."""
+    def report_full_disk(self, what: str) -> Iterator[None]:
+        """Turn a failure to write ``what`` into an `AVFFError` that names the last state that is safe."""
         try:
             yield
         except (OSError, RuntimeError, SafetensorError) as error:

@@ -1,4 +1,4 @@
-"""What a run reports while it learns: a progress bar, a CSV file, TensorBoard."""
+"""Logs of a training run: a progress bar, a CSV file, TensorBoard."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from avff_lib.atomic import atomic_write
-from avff_lib.clip import AVFFError
+from avff_lib.errors import AVFFError
+from avff_lib.utils.atomic import atomic_write
 
 CSV_NAME = "log.csv"
 TENSORBOARD_NAME = "tensorboard"
 PLAIN_SECONDS = 10.0  # between two lines where there is no terminal for a bar
-SHOWN = ("loss", "lr", "retrieval", "accuracy", "feature_std", "validation")
-SHARE = {"retrieval", "accuracy"}
+SHOWN_FIELDS = ("loss", "lr", "retrieval", "accuracy", "feature_std", "validation")
+PERCENTAGES = {"retrieval", "accuracy"}
 
 
-class Log:
-    """Takes the record of every step to the console, to ``log.csv`` and to TensorBoard.
+class TrainingLogger:
+    """Writes the record of every step to the console, to ``log.csv`` and to TensorBoard.
 
-    The first record tells where a run goes on: rows of that step and later ones, which a killed run had
-    written after its last saved state, are cut off, so no step occurs twice. The CSV lacks no step;
+    The first record tells where a run is resumed: rows of that step and later ones, which a killed run had
+    written after its last saved state, are cut off, so no step occurs twice. The CSV has every step;
     TensorBoard's files may lack the last seconds before a kill.
 
     The console shows a bar, or a line every `PLAIN_SECONDS` where stderr is no terminal or
@@ -41,7 +41,7 @@ class Log:
 
     def __init__(self, folder: Path, total: int, batch_size: int) -> None:
         self.folder, self.total, self.batch_size = folder, total, batch_size
-        self.before = self.shown = self.began = time.perf_counter()
+        self.last_step_time = self.last_line_time = self.start_time = time.perf_counter()
         self.first: int | None = None
 
     def step(self, record: Mapping[str, float]) -> None:
@@ -51,8 +51,8 @@ class Log:
             AVFFError: the folder cannot be written to.
         """
         now = time.perf_counter()
-        row = {**record, "windows_per_second": self.batch_size / (now - self.before)}
-        self.before = now
+        row = {**record, "windows_per_second": self.batch_size / (now - self.last_step_time)}
+        self.last_step_time = now
         try:
             if self.first is None:
                 self._open(int(row["step"]))
@@ -73,12 +73,12 @@ class Log:
             return
         self.first = None
         self.bar.stop()
-        with suppress(OSError):  # each row was flushed; what a full disk refused was said in `step`
+        with suppress(OSError):  # each row was flushed; `step` has reported a full disk
             self.file.close()
         with suppress(OSError):
             self.tensorboard.close()
 
-    def __enter__(self) -> Log:
+    def __enter__(self) -> TrainingLogger:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -90,19 +90,22 @@ class Log:
         self.folder.mkdir(parents=True, exist_ok=True)
         kept = [row for row in read_rows(self.folder / CSV_NAME) if int(row["step"]) < first]
         self._rewrite(list(kept[0]) if kept else ["step"], kept)
-        # It marks the events from the step ``first`` on that were written before as not to be shown.
+        # ``purge_step`` hides the events from the step ``first`` on that were written before.
         self.tensorboard = SummaryWriter(str(self.folder / TENSORBOARD_NAME), purge_step=first, flush_secs=10)
         console = Console(stderr=True)
         self.plain = not console.is_terminal or bool(os.environ.get("TQDM_DISABLE"))
         self.bar = Progress(
-            *(TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()),
-            TextColumn("{task.fields[said]}"),
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[summary]}"),
             console=console,
             disable=self.plain,
         )
         self.bar.start()
         self.first = first
-        self.task = self.bar.add_task("", total=self.total, completed=first, said="")
+        self.task = self.bar.add_task("", total=self.total, completed=first, summary="")
 
     def _write(self, row: Mapping[str, float]) -> None:
         new = [name for name in row if name not in self.table.fieldnames]
@@ -122,12 +125,13 @@ class Log:
         self.table = csv.DictWriter(self.file, columns, lineterminator="\n")
 
     def _show(self, row: Mapping[str, float], now: float) -> None:
+        assert self.first is not None  # since `_open`
         done = int(row["step"]) + 1
-        said = _sentence(row, (now - self.began) / (done - self.first) * (self.total - done))
-        self.bar.update(self.task, completed=done, said=said)
-        if self.plain and (now - self.shown > PLAIN_SECONDS or done == self.total):
-            self.shown = now
-            print(f"step {done}/{self.total}  {said}", file=sys.stderr, flush=True)
+        summary = _summary(row, (now - self.start_time) / (done - self.first) * (self.total - done))
+        self.bar.update(self.task, completed=done, summary=summary)
+        if self.plain and (now - self.last_line_time > PLAIN_SECONDS or done == self.total):
+            self.last_line_time = now
+            print(f"step {done}/{self.total}  {summary}", file=sys.stderr, flush=True)
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
@@ -138,13 +142,13 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(line for line in file if line.endswith("\n")))
 
 
-def _sentence(row: Mapping[str, float], left: float) -> str:
+def _summary(row: Mapping[str, float], seconds_left: float) -> str:
     parts = [
-        f"{name} {row[name]:.0%}" if name in SHARE else f"{name} {row[name]:.3g}"
-        for name in SHOWN
+        f"{name} {row[name]:.0%}" if name in PERCENTAGES else f"{name} {row[name]:.3g}"
+        for name in SHOWN_FIELDS
         if name in row
     ]
-    minutes, seconds = divmod(round(left), 60)
+    minutes, seconds = divmod(round(seconds_left), 60)
     hours, minutes = divmod(minutes, 60)
     time_left = f"{hours}:{minutes:02d}:{seconds:02d} left"
     return "  ".join([*parts, f"{row['windows_per_second']:.1f} windows/s", time_left])

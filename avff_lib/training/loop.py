@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,21 +14,25 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils.data import Dataset
 from tqdm import tqdm
 from transformers import get_cosine_schedule_with_warmup
 
-from avff_lib import ranks
-from avff_lib.atomic import atomic_write
-from avff_lib.clip import AVFFError, ModelInputs
+from avff_lib.data.dataset import WindowSample
+from avff_lib.data.loader import BatchReader, make_loader
+from avff_lib.errors import AVFFError
 from avff_lib.models.base import Detector
-from avff_lib.objectives import Objective
+from avff_lib.preprocess.spec import ModelInputs
 from avff_lib.training.checkpoint import Checkpoints
-from avff_lib.training.launch import launch
-from avff_lib.training.optim import averaged, make_optimizers
-from avff_lib.training.settings import TrainSettings
+from avff_lib.training.config import TrainConfig
+from avff_lib.training.fabric import make_fabric
+from avff_lib.training.objectives import Objective
+from avff_lib.training.optim import make_average, make_optimizers, update_average
+from avff_lib.utils import distributed
+from avff_lib.utils.atomic import atomic_write
 
 if TYPE_CHECKING:
-    from avff_lib.training.log import Log
+    from avff_lib.training.log import TrainingLogger
 
 HISTORY_NAME = "history.json"
 BEST_NAME = "best"
@@ -51,19 +56,22 @@ class Task(nn.Module):
 def fit(
     model: Detector,
     objective: Objective,
-    batches: Callable[..., tuple[ModelInputs, Tensor]],
-    settings: TrainSettings,
+    dataset: Dataset[WindowSample],
+    config: TrainConfig,
     out: Path,
     on_step: Callable[[int, dict[str, float]], Any] | None = None,
     *,
-    log: Log | None = None,
+    log: TrainingLogger | None = None,
     validate: Callable[[Detector], float] | None = None,
 ) -> list[dict[str, float]]:
     """Train ``model`` in place and return one record a step.
 
-    A run that was stopped and is called again with the same arguments goes on from its last saved
-    state and ends with the same weights. That is simple because no random state needs saving:
-    batch, dropout and masks of a step depend on (seed, step) alone.
+    >>> dataset = AVDataset(examples, model.spec, transforms=LIGHT)  # doctest: +SKIP
+    >>> fit(model, pretraining_loss, dataset, TrainConfig(steps=500), Path("runs/one"))  # doctest: +SKIP
+
+    A run that was stopped and is called again with the same arguments is resumed from its last saved
+    state and ends with the same weights, bit for bit. No random state has to be saved for that: batch,
+    dropout and masks of a step depend on (seed, step) alone.
 
     Started in several processes by ``torchrun``, each takes its rows of every batch, and the loss is that
     of one process with the whole batch. ``out`` is then a folder that all of them see; process 0 alone
@@ -71,92 +79,111 @@ def fit(
 
     Args:
         model: changed in place; in training mode afterwards, with the averaged weights if there are any.
-        objective: one of `avff_lib.objectives`.
-        batches: step -> inputs and labels. With micro-batches or several processes it is called with the
-            step and a slice, and gives these rows of the batch alone.
-        settings: see `TrainSettings`.
+        objective: one of `avff_lib.training.objectives`.
+        dataset: an `AVDataset`; or any map-style dataset that gives a `WindowSample` for
+            ``dataset[step, row]``.
+        config: see `TrainConfig`.
         out: folder for saved states, for ``history.json`` and for ``best``, the model that validated best.
         on_step: called with every record, to plot or to print.
         log: shows and keeps every record; without one a bar is shown.
         validate: score of a model in evaluation mode, higher is better.
 
     Returns:
-        Records: step; learning rate (the highest of all groups); loss and its parts, as means over the
-        batch; norm of the gradient before clipping; steps skipped so far; samples skipped so far by this
-        process, if ``batches.skipped`` lists them; and the score of validation, where there was one.
+        Records: ``step``; ``lr``, the highest of all groups; ``loss`` and its parts, as means over the
+        batch; ``grad_norm`` before clipping; ``skipped_steps`` so far; ``skipped_samples``, the clips that
+        this process could not read so far; and ``validation``, where the step had one.
 
     Raises:
-        AVFFError: the loss or its gradient is not a number, a state cannot be written or read, or ``out``
-            holds another run.
+        AVFFError: the loss or its gradient is not finite, too many clips cannot be read, a state cannot be
+            written or read, or ``out`` holds another run.
     """
     out.mkdir(parents=True, exist_ok=True)
-    fabric = launch(settings.precision)
+    fabric = make_fabric(config.precision)
     first = fabric.is_global_zero
-    model.set_checkpointing(settings.checkpoint_blocks)
-    optimizers = make_optimizers(model, settings, fabric.device)
+    model.set_grad_checkpointing(config.checkpoint_blocks)
+    optimizers = make_optimizers(model, config, fabric.device)
     schedule = get_cosine_schedule_with_warmup(
-        optimizers[0], math.ceil(settings.warmup * settings.steps), settings.steps
+        optimizers[0], math.ceil(config.warmup * config.steps), config.steps
     )
     task, *optimizers = fabric.setup(Task(model, objective), *optimizers)
-    ranks.copy_from_first(model)
-    average = averaged(model, settings.ema) if settings.ema else None
+    distributed.copy_from_first(model)
+    average = make_average(model, config.ema) if config.ema else None
 
-    parts = {"model": model, "schedule": schedule, "optimizer": optimizers[0]}
+    parts: dict[str, Any] = {"model": model, "schedule": schedule, "optimizer": optimizers[0]}
     parts |= {"critic": optimizers[1]} if optimizers[1:] else {}
     parts |= {"average": average} if average else {}
-    names = {"family": type(model).__name__, "objective": getattr(objective, "__name__", "")}
-    states = Checkpoints(out, asdict(settings) | names, parts, settings.keep_last)
+    states = Checkpoints(out, run_identity(model, objective, config), parts, config.keep_last)
     history = states.resume()
-    if ranks.mean(torch.tensor(float(len(history)), device=fabric.device)) != len(history):
+    if distributed.mean(torch.tensor(float(len(history)), device=fabric.device)) != len(history):
         raise AVFFError(f"{out} does not hold the same for every process; choose a folder that all can see")
 
+    loader = make_loader(
+        dataset,
+        batch_size=config.batch_size,
+        steps=config.steps,
+        seed=config.seed,
+        identity_balanced=config.identity_balanced,
+        start_step=len(history),
+        shares=micro_batches(config, distributed.rank(), distributed.world_size()),
+        num_workers=config.num_workers,
+        pin_memory=fabric.device.type == "cuda",
+    )
+    batches = BatchReader(loader)
     task.train()
-    for step in _shown(range(len(history), settings.steps), first and log is None):
+    for step in _shown(range(len(history), config.steps), first and log is None):
         lr, skipped = max(schedule.get_last_lr()), history[-1]["skipped_steps"] if history else 0
-        measured, usable = _update(fabric, task, optimizers, batches, settings, step)
-        record = {"step": step, "lr": lr, **measured, "skipped_steps": skipped + (not usable)}
+        logged, usable = _update(fabric, task, optimizers, batches, config, step)
+        record = {"step": step, "lr": lr, **logged, "skipped_steps": skipped + (not usable)}
         if not usable:
-            _stop_if_stuck(history, record, settings)
+            _stop_if_stuck(history, record, config)
         elif average:
-            average.update_parameters(model)
+            update_average(average, model, updates=step - int(skipped))
         schedule.step()
 
-        last = step + 1 == settings.steps
-        if validate and settings.validate_every and (last or (step + 1) % settings.validate_every == 0):
+        last = step + 1 == config.steps
+        if validate and config.validate_every and (last or (step + 1) % config.validate_every == 0):
             candidate = average.module if average else model
             record["validation"] = _validate(fabric, validate, candidate, history, states)
         history.append(record)
         if first and on_step is not None:
             on_step(step, record)
         if first and log is not None:
-            with states.room("the log"):
+            with states.report_full_disk("the log"):
                 log.step(record)
-        if first and (last or (step + 1) % settings.save_every == 0):
+        if first and (last or (step + 1) % config.save_every == 0):
             states.save(history)
 
     if average:
         model.load_state_dict(average.module.state_dict())
     if first:
-        with states.room("the history"), atomic_write(out / HISTORY_NAME) as partial:
+        with states.report_full_disk("the history"), atomic_write(out / HISTORY_NAME) as partial:
             partial.write_text(json.dumps(history, indent=1))
     fabric.barrier()
     return history
 
 
-def own_rows(settings: TrainSettings, rank: int, world_size: int) -> list[slice]:
+def run_identity(model: Detector, objective: Objective, config: TrainConfig) -> dict[str, Any]:
+    """What must be the same when a run is resumed: everything that its weights depend on."""
+    settings = asdict(config)
+    del settings["num_workers"]
+    name = getattr(objective, "__name__", "")
+    return {**settings, "family": type(model).__name__, "objective": name}
+
+
+def micro_batches(config: TrainConfig, rank: int, world_size: int) -> list[slice]:
     """Rows of a batch that process ``rank`` takes, one slice for each micro-batch.
 
     Raises:
         AVFFError: the batch cannot be shared equally.
     """
-    shares = settings.accumulate * world_size
-    if settings.batch_size % shares:
+    shares = config.accumulate * world_size
+    if config.batch_size % shares:
         raise AVFFError(
-            f"batch_size is {settings.batch_size}, which {world_size} processes x {settings.accumulate} "
+            f"batch_size is {config.batch_size}, which {world_size} processes x {config.accumulate} "
             f"micro-batches cannot share; choose a multiple of {shares}"
         )
-    size = settings.batch_size // shares
-    starts = [(turn * world_size + rank) * size for turn in range(settings.accumulate)]
+    size = config.batch_size // shares
+    starts = [(turn * world_size + rank) * size for turn in range(config.accumulate)]
     return [slice(start, start + size) for start in starts]
 
 
@@ -164,23 +191,23 @@ def _update(
     fabric: Fabric,
     task: Task,
     optimizers: Sequence[Optimizer],
-    batches: Callable[..., tuple[ModelInputs, Tensor]],
-    settings: TrainSettings,
+    batches: BatchReader,
+    config: TrainConfig,
     step: int,
 ) -> tuple[dict[str, float], bool]:
-    """One step downhill; or none, and False, if a loss or a gradient is not a number."""
-    remembered = [buffer.clone() for buffer in task.buffers()]
+    """One step downhill; or none, and False, if a loss or a gradient is not finite."""
+    buffers = [buffer.clone() for buffer in task.buffers()]
     for optimizer in optimizers:
         optimizer.zero_grad()
-    record = _gradients(fabric, task, batches, settings, step)
+    record = _gradients(fabric, task, batches, config, step)
     norms = [
-        fabric.clip_gradients(task, optimizer, max_norm=settings.clip_norm, error_if_nonfinite=False)
+        fabric.clip_gradients(task, optimizer, max_norm=config.clip_norm, error_if_nonfinite=False)
         for optimizer in optimizers
     ]
-    record |= {name: norm.item() for name, norm in zip(NORMS, norms, strict=False)}
+    record |= {name: norm.item() for name, norm in zip(NORMS, norms, strict=False) if norm is not None}
     if not all(math.isfinite(record[name]) for name in (*LOSSES, *NORMS) if name in record):
-        for buffer, before in zip(task.buffers(), remembered, strict=True):
-            buffer.copy_(before)  # running means know of this batch already
+        for buffer, before in zip(task.buffers(), buffers, strict=True):
+            buffer.copy_(before)  # running means have taken in this batch already
         return record, False
     for optimizer in optimizers:
         optimizer.step()
@@ -190,30 +217,26 @@ def _update(
 def _gradients(
     fabric: Fabric,
     task: Task,
-    batches: Callable[..., tuple[ModelInputs, Tensor]],
-    settings: TrainSettings,
+    batches: BatchReader,
+    config: TrainConfig,
     step: int,
 ) -> dict[str, float]:
-    """Fill the gradients of one step; what the objective logs, as means over the whole batch."""
+    """Compute the gradients of one step; returns what the objective logs, as means over the whole batch."""
     # Dropout differs from process to process. Masks are drawn for the whole batch, so they must not.
-    torch.manual_seed(_seed(settings.seed + 1009 * ranks.rank(), step))
-    generator = torch.Generator().manual_seed(_seed(settings.seed, step))
-    shares = own_rows(settings, ranks.rank(), ranks.world_size())
-    whole = len(shares) * ranks.world_size() == 1
+    torch.manual_seed(_seed(config.seed + 1009 * distributed.rank(), step))
+    generator = torch.Generator().manual_seed(_seed(config.seed, step))
     logged: list[dict[str, Tensor]] = []
-    for rows in shares:
-        inputs, labels = batches(step) if whole else batches(step, rows)
-        losses = task(*fabric.to_device((inputs.frames, inputs.audio, labels)), generator)
+    for batch in islice(batches, config.accumulate):
+        tensors = fabric.to_device((batch.inputs.frames, batch.inputs.audio, batch.labels))
+        losses = task(*tensors, generator)
         # The critic's loss reaches the critic alone, and the other loss all but the critic.
         loss = losses["loss"] + losses.get("critic_loss", 0.0)
-        fabric.backward(loss / (len(shares) * ranks.world_size()))
+        fabric.backward(loss / (config.accumulate * distributed.world_size()))
         logged.append({name: value.detach().float() for name, value in losses.items()})
-    ranks.sum_gradients(task)
-    means = ranks.mean(torch.stack([torch.stack(list(each.values())) for each in logged]).mean(dim=0))
+    distributed.sum_gradients(task)
+    means = distributed.mean(torch.stack([torch.stack(list(each.values())) for each in logged]).mean(dim=0))
     record = dict(zip(logged[0], means.tolist(), strict=True))
-    if hasattr(batches, "skipped"):
-        record["skipped_samples"] = len(batches.skipped)
-    return record
+    return record | {"skipped_samples": len(batches.skipped)}
 
 
 def _validate(
@@ -228,22 +251,20 @@ def _validate(
     best = max(filter(math.isfinite, scores), default=-math.inf)
     score = fabric.broadcast(validate(candidate.eval()) if fabric.is_global_zero else 0.0)
     if fabric.is_global_zero and score > best:
-        with states.room("the best model"):
+        with states.report_full_disk("the best model"):
             candidate.save_pretrained(states.folder / BEST_NAME)
     candidate.train()
     return score
 
 
-def _stop_if_stuck(
-    history: list[dict[str, float]], record: dict[str, float], settings: TrainSettings
-) -> None:
-    allowed = settings.max_skipped
+def _stop_if_stuck(history: list[dict[str, float]], record: dict[str, float], config: TrainConfig) -> None:
+    allowed = config.max_skipped
     before = history[-1 - allowed]["skipped_steps"] if len(history) > allowed else 0
     if record["skipped_steps"] - before > allowed:
-        what = next(name for name in (*LOSSES, *NORMS) if not math.isfinite(record.get(name, 0.0)))
+        name = next(name for name in (*LOSSES, *NORMS) if not math.isfinite(record.get(name, 0.0)))
         raise AVFFError(
-            f"the {what} is {record[what]} at step {record['step']}; lower the learning rate "
-            f"(now {settings.lr}) and start again in an empty folder"
+            f"the {name} is {record[name]} at step {record['step']}; lower the learning rate "
+            f"(now {config.lr}) and start again in an empty folder"
         )
 
 

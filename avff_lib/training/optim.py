@@ -1,4 +1,4 @@
-"""Who learns how fast: parameter groups, their optimisers, and the average of the weights."""
+"""Parameter groups with their learning rates, the optimisers, and the average of the weights."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import re
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
+from timm.utils import ModelEmaV3
+from torch import nn
 
 from avff_lib.models.base import Detector
-from avff_lib.training.settings import TrainSettings
+from avff_lib.training.config import TrainConfig
 
 # wav2vec2's norm behind the stem stands behind the last block in other variants; slow is safe for both.
 STEM = (
@@ -21,38 +21,38 @@ BLOCK = r"\.(?:blocks|layers)\.(\d+)\."
 TOKENS = ("cls_token", "class_token", "pos_embed")  # matrices by shape only
 
 
-def make_optimizers(
-    model: Detector, settings: TrainSettings, device: torch.device
-) -> list[torch.optim.AdamW]:
+def make_optimizers(model: Detector, config: TrainConfig, device: torch.device) -> list[torch.optim.AdamW]:
     """One for the model and, where it has a critic, one for that: the two pull against each other."""
     fused = device.type in ("cpu", "cuda")
-    optimizers = [torch.optim.AdamW(parameter_groups(model, settings), fused=fused)]
+    optimizers = [torch.optim.AdamW(parameter_groups(model, config), fused=fused)]
     critic = [parameter for name, parameter in model.named_parameters() if name.startswith("critic.")]
     if critic:
         optimizers.append(
-            torch.optim.AdamW(critic, settings.lr, betas=(0.5, 0.9), weight_decay=0.0, fused=fused)
+            torch.optim.AdamW(critic, config.lr, betas=(0.5, 0.9), weight_decay=0.0, fused=fused)
         )
     return optimizers
 
 
-def parameter_groups(model: Detector, settings: TrainSettings) -> list[dict[str, Any]]:
+def parameter_groups(model: Detector, config: TrainConfig) -> list[dict[str, Any]]:
     """Encoders at their own rate, slower towards their stems; no weight decay on biases, norms and tokens.
 
     Encoders at rate 0 are frozen. A critic is left out: its loss is another one.
     """
+    # timm's param_groups_layer_decay does the same for one timm model. Here are two encoders with rates of
+    # their own, one of them wav2vec2 of transformers, whose names timm's matchers do not know.
     depths = {encoder: _depth(model, encoder) for encoder in ("audio_encoder.", "visual_encoder.")}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if name.startswith("critic."):
             continue
-        rate = settings.lr
+        rate = config.lr
         for encoder, depth in depths.items():
             if name.startswith(encoder):
-                rate = settings.encoder_lr * settings.layer_decay ** (depth + 1 - layer_of(name, depth))
+                rate = config.encoder_lr * config.layer_decay ** (depth + 1 - layer_of(name, depth))
         parameter.requires_grad_(rate > 0)
         if rate > 0:
             spared = parameter.ndim <= 1 or name.endswith(TOKENS)
-            groups.setdefault((rate, 0.0 if spared else settings.weight_decay), []).append(parameter)
+            groups.setdefault((rate, 0.0 if spared else config.weight_decay), []).append(parameter)
     return [
         {"params": members, "lr": rate, "weight_decay": decay} for (rate, decay), members in groups.items()
     ]
@@ -72,18 +72,23 @@ def layer_of(name: str, depth: int) -> int:
     return int(block[1]) + 1 if block else depth + 1
 
 
-def averaged(model: Detector, decay: float) -> AveragedModel:
-    """A copy of ``model`` that follows it: a running mean of the weights after each step.
+def make_average(model: nn.Module, decay: float) -> ModelEmaV3:
+    """A copy of ``model`` that follows it: an exponential moving average of the weights after each step.
 
     The mean over the first steps is shorter, so that it forgets the random start: at update n it keeps
     ``min(decay, (1 + n) / (10 + n))``. Source: Polyak and Juditsky 1992; the warm-up as in TensorFlow.
+    Update it by `update_average`.
     """
+    return ModelEmaV3(model, decay, use_warmup=True, warmup_gamma=9.0, warmup_power=1.0, exclude_buffers=True)
 
-    def follow(average: list[Tensor], current: list[Tensor], updates: Tensor | int) -> None:
-        keep = min(decay, (1 + float(updates)) / (10 + float(updates)))
-        torch._foreach_lerp_(average, current, 1 - keep)
 
-    return AveragedModel(model, multi_avg_fn=follow)
+def update_average(average: ModelEmaV3, model: nn.Module, updates: int) -> None:
+    """Follow ``model`` after one more step; ``updates`` counts those before.
+
+    With a gamma of 9, timm keeps ``s / (9 + s)``, where s is the step it is given less 1, and copies the
+    model where that is 0.
+    """
+    average.update(model, step=updates + 2 if updates else 0)
 
 
 def _depth(model: Detector, encoder: str) -> int:

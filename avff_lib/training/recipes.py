@@ -8,33 +8,36 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Literal, TypedDict, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_type_hints
 
-from avff_lib.clip import AVFFError
-from avff_lib.training.settings import TrainSettings
+from avff_lib.errors import AVFFError
+from avff_lib.training.config import TrainConfig
 
 Family = Literal["AVFF", "AVFFMAE"]
 Stage = Literal[1, 2]
 Name = Literal["laptop", "gpu", "paper"]
 
-# Any of the fields of `TrainSettings`; those that were not typed are not there.
-Overrides = TypedDict("Overrides", get_type_hints(TrainSettings), total=False)
-Overrides.__doc__ = TrainSettings.__doc__  # the command line takes its help from here
+# Any of the fields of `TrainConfig`; those that were not typed are not there.
+if TYPE_CHECKING:
+    Overrides = dict[str, Any]  # a type checker reads no TypedDict whose fields come from elsewhere
+else:
+    Overrides = TypedDict("Overrides", get_type_hints(TrainConfig), total=False)
+    Overrides.__doc__ = TrainConfig.__doc__  # the command line takes its help from here
 
 LRS3_CLIPS = 118_516  # of its pretraining part, 408 hours
 FAKEAVCELEB_CLIPS = 15_081  # 70 % of the 21,544, for training
 
 
-def laptop(family: Family, stage: Stage) -> TrainSettings:
+def laptop(family: Family, stage: Stage) -> TrainConfig:
     """The tiny models, from nothing, on two cores; ``results/train.py`` takes them, in bfloat16."""
     if stage == 1:
         lr = 1.5e-3 if family == "AVFF" else 1e-3
-        return TrainSettings(steps=500, lr=lr, encoder_lr=lr)
+        return TrainConfig(steps=500, lr=lr, encoder_lr=lr)
     # At the full rate the encoders would forget what stage one taught them.
-    return TrainSettings(steps=200 if family == "AVFF" else 900, lr=2e-3, encoder_lr=1e-4)
+    return TrainConfig(steps=200 if family == "AVFF" else 900, lr=2e-3, encoder_lr=1e-4)
 
 
-def gpu(family: Family, stage: Stage) -> TrainSettings:
+def gpu(family: Family, stage: Stage) -> TrainConfig:
     """The base models with published encoders, meant for one GPU. Not tried out here: ask a dry run first.
 
     Rates are those of `paper`. Memory is saved by computing activations twice rather than by
@@ -44,7 +47,7 @@ def gpu(family: Family, stage: Stage) -> TrainSettings:
     return replace(paper(family, stage), steps=steps, save_every=250, checkpoint_blocks=True)
 
 
-def paper(family: Family, stage: Stage) -> TrainSettings:
+def paper(family: Family, stage: Stage) -> TrainConfig:
     """The scale that is commonly reported for the paper: LRS3, then FakeAVCeleb. Not tried out here.
 
     Commonly reported are AdamW, a rate of 1.5e-4, batches of 32, a cosine with warm-up and hundreds
@@ -53,7 +56,7 @@ def paper(family: Family, stage: Stage) -> TrainSettings:
     down, and 50 epochs. Nothing is reported for `AVFF`, which gets the same, its encoders a tenth
     of the rate in stage one, since they were trained before on something else than this loss.
     """
-    common = TrainSettings(
+    common = TrainConfig(
         batch_size=32, warmup=0.05, weight_decay=0.05, precision="bf16-mixed", save_every=1000, keep_last=2
     )
     if stage == 1:
@@ -72,18 +75,18 @@ def paper(family: Family, stage: Stage) -> TrainSettings:
     )
 
 
-RECIPES: dict[str, Callable[[Family, Stage], TrainSettings]] = {"laptop": laptop, "gpu": gpu, "paper": paper}
+RECIPES: dict[str, Callable[[Family, Stage], TrainConfig]] = {"laptop": laptop, "gpu": gpu, "paper": paper}
 
 
-def settings_of(recipe: Name, family: Family, stage: Stage, overrides: Overrides) -> TrainSettings:
-    """Settings of a recipe, single fields of it laid over.
+def make_config(recipe: Name, family: Family, stage: Stage, overrides: Overrides) -> TrainConfig:
+    """The config of a recipe, with some of its fields replaced.
 
     Raises:
-        AVFFError: a value is not allowed, or says nothing in this stage.
+        AVFFError: a value is not allowed, or has no meaning in this stage.
     """
-    settings = replace(RECIPES[recipe](family, stage), **overrides)
-    if stage == 1 and settings.validate_every:
+    config = replace(RECIPES[recipe](family, stage), **overrides)
+    if stage == 1 and config.validate_every:
         raise AVFFError(
-            f"validate_every is {settings.validate_every}, but stage one has no score; leave it out"
+            f"validate_every is {config.validate_every}, but stage one has no score; leave it out"
         )
-    return settings
+    return config

@@ -1,23 +1,33 @@
-"""What the book adds to Sphinx: maths without a network, the pipeline figure, the table of run times."""
+"""What the book adds to Sphinx: maths without a network, figures, links to source lines, run times."""
 
 from __future__ import annotations
 
 import base64
 import importlib.util
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from architecture import draw_architecture
 from docutils import nodes
 from docutils.parsers.rst import directives
+from docutils.parsers.rst.states import Inliner
 from pipeline import STAGES, draw
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
+ROOT = Path(__file__).parents[2]
+ARCHITECTURE_ALT = (
+    "The folders of the library. Along the top, in the order of data: media, preprocess, models, training, "
+    "evaluation, inference, report. Below them the folders that serve them: faces, nn, synth and data, "
+    "explain, demo and cli."
+)
 ALT = (
     "The pipeline. A media file is read into frames and a waveform on one clock; each is prepared and "
     "encoded by its own network; the two sequences are fused; from the fused features a decoder rebuilds "
-    "what the encoders said, and a classifier gives the verdict."
+    "the encoders' output, and a classifier gives the verdict."
 )
 
 
@@ -39,15 +49,50 @@ class Pipeline(SphinxDirective):
         if here is not None:
             directives.choice(here, STAGES)
         alt = f"{ALT} You are here: {STAGES[here]}." if here else ALT
-        images = []
-        for theme in ("light", "dark"):
-            for shape in ("wide", "tall"):
-                code = base64.b64encode(draw(theme, shape, here).encode()).decode()
-                images.append(
-                    f'<img class="pipeline only-{theme} pipeline-{shape}" alt="{alt}" '
-                    f'src="data:image/svg+xml;base64,{code}">'
-                )
-        return [nodes.raw("", "\n".join(images), format="html")]
+        return [_figure(lambda theme, shape: draw(theme, shape, here), alt)]
+
+
+class Architecture(SphinxDirective):
+    """``{architecture}``: the drawing of the library's folders."""
+
+    def run(self) -> list[nodes.Node]:
+        return [_figure(draw_architecture, ARCHITECTURE_ALT)]
+
+
+def _figure(draw: Callable[[str, str], str], alt: str) -> nodes.raw:
+    """A drawing in light and dark, lying and standing; the stylesheet shows the one that fits."""
+    images = []
+    for theme in ("light", "dark"):
+        for shape in ("wide", "tall"):
+            code = base64.b64encode(draw(theme, shape).encode()).decode()
+            images.append(
+                f'<img class="pipeline only-{theme} pipeline-{shape}" alt="{alt}" '
+                f'src="data:image/svg+xml;base64,{code}">'
+            )
+    return nodes.raw("", "\n".join(images), format="html")
+
+
+def source_role(
+    name: str,
+    rawtext: str,
+    text: str,
+    lineno: int,
+    inliner: Inliner,
+    options: Any = None,
+    content: Any = None,
+) -> tuple[list[nodes.Node], list[nodes.Node]]:
+    """``{source}`avff_lib.media.decode.iter_clips` ``: a link to the lines of a function, class or method."""
+    parts = text.split(".")
+    for length in range(len(parts), 0, -1):
+        if (ROOT / "/".join(parts[:length])).with_suffix(".py").exists():
+            module, member = parts[:length], ".".join(parts[length:])
+            break
+    else:
+        message = inliner.reporter.error(f"{text} is in no module of the library", line=lineno)
+        return [inliner.problematic(rawtext, rawtext, message)], [message]
+    up = "../" * inliner.document.settings.env.docname.count("/")
+    target = f"{up}_modules/{'/'.join(module)}.html#{member}"
+    return [nodes.reference("", "", nodes.literal("", member), refuri=target)], []
 
 
 class RunTimes(SphinxDirective):
@@ -98,5 +143,7 @@ class RunTimes(SphinxDirective):
 def setup(app: Sphinx) -> dict[str, bool | str]:
     app.connect("builder-inited", bundle_mathjax, priority=100)
     app.add_directive("pipeline", Pipeline)
+    app.add_directive("architecture", Architecture)
     app.add_directive("run-times", RunTimes)
+    app.add_role("source", source_role)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

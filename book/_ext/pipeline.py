@@ -64,15 +64,10 @@ def draw(theme: str, shape: str, here: str | None = None) -> str:
     if not wide:
         width = place(0, 1)[0]
     where = {name: place(step, lane) for name, _, step, lane, *_ in BOXES}
-    size = f"{width + WIDTH + 14:.0f} {height + HEIGHT + 26:.0f}"
+    size = (width + WIDTH + 14, height + HEIGHT + 26)
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size}" '
-        'font-family="system-ui, -apple-system, Segoe UI, Roboto, Helvetica, Arial, sans-serif" '
-        'text-anchor="middle">',
-        "<title>From a media file to a verdict</title>",
-        f'<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" '
-        f'orient="auto"><path d="M0 0 8 4 0 8z" fill="{colour["line"]}"/></marker></defs>',
-        *(_arrow(where[start], where[end], wide, colour["line"]) for start, end in ARROWS),
+        *head("From a media file to a verdict", size, colour["line"]),
+        *(arrow(where[start], where[end], wide, colour["line"]) for start, end in ARROWS),
     ]
     for name, stage, _, _, kind, title, detail in BOXES:
         x, y = where[name]
@@ -84,8 +79,8 @@ def draw(theme: str, shape: str, here: str | None = None) -> str:
             f'stroke-width="{thick}"/>',
             f'<g transform="translate({WIDTH / 2:g} 21)" fill="none" stroke="{ink}" stroke-width="1.6" '
             f'stroke-linecap="round" stroke-linejoin="round">{ICONS[name]}</g>',
-            _text(53, 15, colour["ink"], title, 'font-weight="600"'),
-            _text(71, 13, colour["soft"], detail),
+            text(53, 15, colour["ink"], title, 'font-weight="600"'),
+            text(71, 13, colour["soft"], detail),
             "</g>",
         ]
     for name, stage, *_ in BOXES:
@@ -101,11 +96,24 @@ def draw(theme: str, shape: str, here: str | None = None) -> str:
     return "\n".join([*parts, "</svg>", ""])
 
 
-def _text(y: int, size: int, colour: str, text: str, extra: str = "") -> str:
-    return f'<text x="{WIDTH / 2:g}" y="{y}" font-size="{size}" fill="{colour}" {extra}>{text}</text>'
+def head(title: str, size: tuple[float, float], line: str) -> list[str]:
+    """The beginning of a drawing of ``size``, with a tip for arrows of the colour ``line``."""
+    return [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size[0]:.0f} {size[1]:.0f}" '
+        'font-family="system-ui, -apple-system, Segoe UI, Roboto, Helvetica, Arial, sans-serif" '
+        'text-anchor="middle">',
+        f"<title>{title}</title>",
+        f'<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" '
+        f'orient="auto"><path d="M0 0 8 4 0 8z" fill="{line}"/></marker></defs>',
+    ]
 
 
-def _arrow(start: tuple[float, float], end: tuple[float, float], wide: bool, colour: str) -> str:
+def text(y: int, size: int, colour: str, words: str, extra: str = "") -> str:
+    """A line of words, centred in a box at height ``y``."""
+    return f'<text x="{WIDTH / 2:g}" y="{y}" font-size="{size}" fill="{colour}" {extra}>{words}</text>'
+
+
+def arrow(start: tuple[float, float], end: tuple[float, float], wide: bool, colour: str) -> str:
     """A line that leaves one box on the side of the next step and bends into it."""
     if wide:
         x0, y0, x1, y1 = start[0] + WIDTH, start[1] + HEIGHT / 2, end[0] - 3, end[1] + HEIGHT / 2
@@ -137,4 +145,4 @@ ICONS = {
 if __name__ == "__main__":
     for name in PALETTES:
         target = Path(__file__).parents[1] / "_assets" / f"pipeline-{name}.svg"
-        target.write_text(draw(name, "wide"), encoding="utf-8")
+        target.writetext(draw(name, "wide"), encoding="utf-8")

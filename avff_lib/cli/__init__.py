@@ -1,0 +1,58 @@
+"""The command line ``avff``: a typed function for each command, in a module of its own.
+
+Each imports what it needs when it is called, so that ``avff --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from tyro.extras import subcommand_cli_from_dict
+
+from avff_lib import __version__
+from avff_lib.cli.datasets import audit, prepare, synth
+from avff_lib.cli.demo import demo
+from avff_lib.cli.evaluate import evaluate
+from avff_lib.cli.predict import predict
+from avff_lib.cli.robustness import robustness
+from avff_lib.cli.sync import sync
+from avff_lib.cli.train import pretrain, train
+from avff_lib.errors import AVFFError
+from avff_lib.utils.extras import explain_missing_extra
+
+COMMANDS = (synth, audit, prepare, pretrain, train, evaluate, robustness, predict, sync, demo)
+DESCRIPTION = "Audio-visual deepfake detection. `avff --version` prints the version."
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: the arguments, without the program's name; those of the process by default.
+
+    Returns:
+        The exit status: 0, or 2 after bad input, which is one sentence on stderr, or 130 after Ctrl+C.
+    """
+    for stream in (sys.stdout, sys.stderr):  # a file's name may hold what the terminal cannot show
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments == ["--version"]:
+        print(f"avff {__version__}")
+        return 0
+    try:
+        with explain_missing_extra(" ".join(["avff", *arguments[:1]])):
+            status = subcommand_cli_from_dict(
+                {command.__name__: command for command in COMMANDS},
+                prog="avff",
+                description=DESCRIPTION,
+                args=arguments,
+            )
+    except AVFFError as error:
+        print(f"avff: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("avff: interrupted", file=sys.stderr)
+        return 130
+    return status or 0

@@ -1,0 +1,227 @@
+"""``avff pretrain | train``: the two stages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, cast
+
+from tyro.conf import OmitArgPrefixes
+
+from avff_lib.cli.common import error_rates, examples_of, print_skipped, rows_of, stored_examples
+from avff_lib.errors import AVFFError
+from avff_lib.training.recipes import Family, Overrides, make_config
+from avff_lib.training.recipes import Name as Recipe
+
+if TYPE_CHECKING:
+    from avff_lib.data.dataset import AVDataset
+    from avff_lib.data.examples import Example
+    from avff_lib.data.manifest import Row
+    from avff_lib.data.shards import StoredExample
+    from avff_lib.models import Detector
+    from avff_lib.training.config import TrainConfig
+    from avff_lib.training.objectives import Objective
+
+Augmentation = Literal["mirror", "light", "strong"]
+
+
+def pretrain(
+    data: Path,
+    out: Path,
+    family: Family = "AVFF",
+    preset: Literal["tiny", "base"] | None = None,
+    recipe: Recipe = "laptop",
+    overrides: OmitArgPrefixes[Overrides] = Overrides(),
+    augment: Augmentation = "mirror",
+    dry_run: bool = False,
+) -> None:
+    """Stage one, self-supervised: learn from real clips what belongs together.
+
+    Args:
+        data: folder with a manifest.csv, or with shards; its real train clips are used.
+        out: folder for the model; run again to go on after an interruption.
+        family: AVFF is the documented system, AVFFMAE the paper's masked autoencoder.
+        preset: base starts from pretrained encoders, tiny from nothing; tiny with the laptop recipe.
+        recipe: source of all settings below that are not given.
+        overrides: settings that replace the recipe's.
+        augment: mirror windows half of the time, or also change video and audio, lightly or strongly.
+        dry_run: print what would happen, with measured memory and time, and train nothing.
+    """
+    from avff_lib.models import AVFF, AVFFMAE, Detector
+    from avff_lib.training.objectives import pretraining_loss
+
+    config = make_config(recipe, family, 1, overrides)
+    chosen: type[AVFF] | type[AVFFMAE] = AVFF if family == "AVFF" else AVFFMAE
+    model: Detector
+    if (preset or ("tiny" if recipe == "laptop" else "base")) == "tiny":
+        model = chosen.tiny(config.seed)
+    elif not dry_run:
+        model = chosen.base()
+    else:  # needs the size of the encoders, not their weights
+        model = Detector.families[family](chosen.config_class())
+
+    def wanted(row: Row) -> bool:
+        return row.split == "train" and row.label == 0
+
+    examples, skipped = examples_of(data, model.spec, wanted, few=dry_run)
+    print_skipped(skipped)
+    if not examples:
+        raise AVFFError(f"{data} holds no real train clips; stage one learns from those alone")
+    dataset = _dataset(examples, model, augment)
+    if dry_run:
+        return _print_plan(model, pretraining_loss, dataset, data, wanted, config, out)
+    if _fit(model, pretraining_loss, dataset, config, out):
+        trained_on = f"{len(examples)} real clips of {data.name} and no fake, so its score means nothing yet"
+        model.config = replace(model.config, trained_on=trained_on)
+        model.save_pretrained(out)
+        print(f"saved in {out}; next: avff train --init {out}")
+
+
+def train(
+    data: Path,
+    out: Path,
+    init: Path | None = None,
+    family: Family | None = None,
+    recipe: Recipe = "laptop",
+    overrides: OmitArgPrefixes[Overrides] = Overrides(),
+    augment: Augmentation = "mirror",
+    target_fpr: float | None = None,
+    trained_on: str = "",
+    dry_run: bool = False,
+) -> None:
+    """Stage two, supervised: learn to tell fake from real; the val clips give threshold and calibration.
+
+    Args:
+        data: folder with a manifest.csv, or with shards; its train and val clips are used.
+        out: folder for the model; run again to go on after an interruption.
+        init: folder of a model from stage one; by default a tiny one with random weights.
+        family: of that tiny one, AVFF by default; a model from stage one brings its own.
+        recipe: source of all settings below that are not given.
+        overrides: settings that replace the recipe's.
+        augment: mirror windows half of the time, or also change video and audio, lightly or strongly.
+        target_fpr: share of real clips that may be labelled fake, such as 0.05; by default the
+            threshold has the best balanced accuracy.
+        trained_on: a phrase on the data that every prediction repeats; by default the folder's name.
+        dry_run: print what would happen, with measured memory and time, and train nothing.
+    """
+    from avff_lib.evaluation.calibration import check_target_fpr
+    from avff_lib.evaluation.evaluate import calibrate
+    from avff_lib.models import Detector
+    from avff_lib.training.objectives import classification_loss
+
+    if init and family:
+        raise AVFFError(
+            f"--init {init} and --family {family} are both given; a saved model has its own family"
+        )
+    model = Detector.from_pretrained(init) if init else None
+    known = cast(Family, type(model).__name__) if model else family or "AVFF"
+    config = make_config(recipe, known, 2, overrides)
+    model = model or Detector.families[known].tiny(config.seed)
+
+    def wanted(row: Row) -> bool:
+        return row.split == "train"
+
+    examples, skipped = examples_of(data, model.spec, wanted, few=dry_run)
+    print_skipped(skipped)
+    if len({example.row.label for example in examples}) < 2:
+        raise AVFFError(
+            f"the train clips of {data} are of one class only; stage two needs real and fake ones"
+        )
+    dataset = _dataset(examples, model, augment)
+    if dry_run:
+        return _print_plan(model, classification_loss, dataset, data, wanted, config, out)
+    validation, skipped_validation = examples_of(data, model.spec, lambda row: row.split == "val")
+    print_skipped([entry for entry in skipped_validation if entry not in skipped])
+    if target_fpr is not None:  # before the training, not after it
+        check_target_fpr(target_fpr, sum(example.row.label == 0 for example in validation))
+    validate = _validation_auc(validation) if config.validate_every else None
+    if _fit(model, classification_loss, dataset, config, out, validate):
+        calibrate(model, validation, target_fpr)
+        model.config = replace(model.config, trained_on=trained_on or f"{len(examples)} clips of {data.name}")
+        model.save_pretrained(out)
+        print(f"saved in {out}; {_threshold_summary(model)}; next:")
+        print(f"  avff evaluate --data {data} --checkpoint {out}")
+
+
+def _fit(
+    model: Detector,
+    objective: Objective,
+    dataset: AVDataset,
+    config: TrainConfig,
+    out: Path,
+    validate: Callable[[Detector], float] | None = None,
+) -> bool:
+    """Train; True in the process that is to save the model."""
+    from avff_lib.training.log import TrainingLogger
+    from avff_lib.training.loop import fit
+    from avff_lib.utils import distributed
+
+    with TrainingLogger(out, config.steps, config.batch_size) as log:
+        history = fit(model, objective, dataset, config, out, log=log, validate=validate)
+    first, last = history[0], history[-1]
+    if distributed.rank() > 0:
+        return False
+    print(f"loss {first['loss']:.3f} -> {last['loss']:.3f} in {len(history)} steps")
+    return True
+
+
+def _threshold_summary(model: Detector) -> str:
+    calibration, threshold = model.config.calibration, model.config.threshold
+    if not calibration.clips or calibration.unsure is None:
+        return f"threshold {threshold:.2f}, not fitted, since the val clips are not of both classes"
+    low, high = calibration.unsure
+    return f"threshold {threshold:.2f}, with {error_rates(calibration)}; unsure from {low:.2f} to {high:.2f}"
+
+
+def _dataset(
+    examples: Sequence[Example | StoredExample], model: Detector, augment: Augmentation
+) -> AVDataset:
+    from avff_lib.data.dataset import AVDataset
+    from avff_lib.data.transforms import LIGHT, STRONG, Augment
+
+    transforms = {"mirror": Augment(), "light": LIGHT, "strong": STRONG}[augment]
+    return AVDataset(examples, model.spec, transforms=transforms)
+
+
+def _validation_auc(examples: Sequence[Example | StoredExample]) -> Callable[[Detector], float]:
+    import numpy as np
+
+    from avff_lib.evaluation.evaluate import score_examples
+    from avff_lib.evaluation.metrics import binary_metrics
+
+    labels = np.array([example.row.label for example in examples])
+    if len(set(labels.tolist())) < 2:
+        raise AVFFError(
+            f"the {len(examples)} val clips are not of both classes, so there is no AUC to validate by; "
+            "take --validate-every 0"
+        )
+
+    def auc(model: Detector) -> float:
+        value = binary_metrics(labels, score_examples(model, examples), 0.5)["auc"]
+        assert value is not None  # both classes are there
+        return value
+
+    return auc
+
+
+def _print_plan(
+    model: Detector,
+    objective: Objective,
+    dataset: AVDataset,
+    data: Path,
+    wanted: Callable[[Row], bool],
+    config: TrainConfig,
+    out: Path,
+) -> None:
+    from rich.console import Console
+
+    from avff_lib.training.dry_run import dry_run
+
+    rows = [example.row for example in stored_examples(data, model.spec)]
+    if not rows:
+        rows = rows_of(data)
+        missing = sum(not row.path.exists() for row in rows)
+        if missing:
+            print(f"{missing} of the {len(rows)} files that the manifest lists are not there")
+    dry_run(model, objective, dataset, rows, sum(map(wanted, rows)), config, out).show(Console())

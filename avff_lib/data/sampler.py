@@ -1,0 +1,137 @@
+"""Which windows make up a batch: batch samplers that begin at any step, always with the same batches."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from avff_lib.data.dataset import MIN_PSEUDO_FAKE_SHIFT, AVDataset, WindowDraw
+from avff_lib.data.labels import possible_labels
+from avff_lib.errors import AVFFError
+
+SPARE_CLIPS = 16  # tried in turn where a clip cannot be read
+
+
+class StepSampler(Sampler[list[Any]]):
+    """Batch sampler of a training run: one list of keys for each step and micro-batch.
+
+    A key is ``(step, row)``, for datasets that make their own windows from these two numbers.
+
+    Args:
+        batch_size: windows a step, over all micro-batches and processes.
+        steps: of the whole run.
+        start_step: where to begin; a resumed run continues with the batch it would have had.
+        shares: rows of the batch that this process takes, one slice for each micro-batch.
+    """
+
+    def __init__(
+        self,
+        *,
+        batch_size: int,
+        steps: int,
+        start_step: int = 0,
+        shares: Sequence[slice] = (slice(None),),
+    ) -> None:
+        self.batch_size, self.steps, self.start_step, self.shares = batch_size, steps, start_step, shares
+
+    def __len__(self) -> int:
+        """Number of micro-batches from ``start_step`` on."""
+        return max(0, self.steps - self.start_step) * len(self.shares)
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        for step in range(self.start_step, self.steps):
+            for rows in self.shares:
+                yield [self.key(step, row) for row in range(self.batch_size)[rows]]
+
+    def key(self, step: int, row: int) -> Any:
+        """What the dataset is asked for."""
+        return step, row
+
+
+class WindowSampler(StepSampler):
+    """Draws windows of an `AVDataset`; a draw depends on (seed, step, row) alone.
+
+    Each row of a batch has a generator of its own. So a resumed run, a rank and a micro-batch draw what
+    they would have drawn anyway, and no state has to be saved.
+
+    Real and fake *windows* take turns, however many there are of either: neighbouring rows hold both. A
+    clip that is fake in part belongs to both classes, so that a model cannot tell them by what such clips
+    have in common. Where the dataset's transforms ask for pseudo fakes, these replace a share of the fake
+    windows, or all of them if there are no others.
+
+    Args:
+        dataset: to draw from.
+        batch_size, steps, start_step, shares: as in `StepSampler`.
+        seed: of everything that is drawn.
+        identity_balanced: within a class, draw an identity (``row.source``) and then a clip, so that
+            people with many clips do not outweigh the others; else each clip is drawn equally often.
+
+    Raises:
+        AVFFError: there are no clips, or none that is long enough for the pseudo fakes asked for.
+    """
+
+    def __init__(
+        self,
+        dataset: AVDataset,
+        *,
+        batch_size: int,
+        steps: int,
+        seed: int = 0,
+        identity_balanced: bool = False,
+        start_step: int = 0,
+        shares: Sequence[slice] = (slice(None),),
+    ) -> None:
+        super().__init__(batch_size=batch_size, steps=steps, start_step=start_step, shares=shares)
+        self.seed = seed
+        self.pseudo_fake = dataset.transforms.pseudo_fake if dataset.transforms else 0.0
+        examples = dataset.examples
+        members: dict[int, list[int]] = {0: [], 1: []}
+        for index, example in enumerate(examples):
+            for label in possible_labels(example, dataset.spec):
+                members[label].append(index)
+        longest = dataset.spec.duration + MIN_PSEUDO_FAKE_SHIFT
+        long = [
+            i for i, example in enumerate(examples) if not example.row.label and example.duration >= longest
+        ]
+        if not examples:
+            raise AVFFError(
+                "there are no clips to train on; check the manifest's splits and the skipped files"
+            )
+        if self.pseudo_fake and not long:
+            raise AVFFError(
+                f"no real clip lasts {longest:g} s, which a pseudo fake needs; set pseudo_fake to 0"
+            )
+        identities = [example.row.source if identity_balanced else "" for example in examples]
+        self.pools = {label: _Pool(indices, identities) for label, indices in members.items() if indices}
+        self.long_pool = _Pool(long, identities)
+        self.labels = [0, 1] if self.pseudo_fake else list(self.pools)
+
+    def key(self, step: int, row: int) -> WindowDraw:
+        """One draw; its generator goes on where the choice of the clip ended."""
+        rng = np.random.default_rng([self.seed, step, row])
+        label = self.labels[row % len(self.labels)]
+        pseudo_fake = label == 1 and (1 not in self.pools or rng.random() < self.pseudo_fake)
+        pool = self.long_pool if pseudo_fake else self.pools[label]
+        return WindowDraw((pool.draw(rng), *pool.spares(rng.spawn(1)[0])), label, pseudo_fake, rng)
+
+
+class _Pool:
+    """Clips of one kind, in a group for each identity."""
+
+    def __init__(self, indices: Sequence[int], identities: Sequence[str]) -> None:
+        groups: dict[str, list[int]] = defaultdict(list)
+        for index in indices:
+            groups[identities[index]].append(index)
+        self.groups, self.indices = list(groups.values()), np.array(indices, dtype=int)
+
+    def draw(self, rng: np.random.Generator) -> int:
+        group = self.groups[rng.integers(len(self.groups))]
+        return group[rng.integers(len(group))]
+
+    def spares(self, rng: np.random.Generator) -> list[int]:
+        """Different clips, all of them if there are few; each equally likely, whatever the identities."""
+        return rng.choice(self.indices, min(SPARE_CLIPS, len(self.indices)), replace=False).tolist()

@@ -1,0 +1,71 @@
+"""The inputs that a model expects (`InputSpec`), and a batch of them (`ModelInputs`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:  # torch takes seconds to import, and the command line's help needs none of it
+    from jaxtyping import Float
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class MelSpec:
+    """Settings of a mel spectrogram; the defaults are those of the documented system.
+
+    Attributes:
+        n_fft: samples of the transform, so bins are ``sample_rate / n_fft`` apart.
+        hop_length: samples from one column to the next.
+        n_mels: number of filters.
+        win_length: samples in the window of a column, at most ``n_fft``; by default ``n_fft``.
+    """
+
+    n_fft: int = 1024
+    hop_length: int = 512
+    n_mels: int = 64
+    win_length: int | None = None
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """The inputs that a model expects, as `avff_lib.preprocess.prepare` prepares them.
+
+    Attributes:
+        duration: seconds of both streams in one sample.
+        frame_count: frames per sample, evenly spaced over ``duration``.
+        image_size: height and width of a frame in pixels.
+        mean, std: per RGB channel, applied to values in [0, 1].
+        sample_rate: of the audio, in Hz.
+        audio: ``"waveform"``, zero mean and unit variance, or ``"mel"``, log-mel in dB.
+        mel: settings used when ``audio == "mel"``.
+    """
+
+    duration: float = 1.0
+    frame_count: int = 16
+    image_size: int = 224
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    sample_rate: int = 16_000
+    audio: Literal["waveform", "mel"] = "waveform"
+    mel: MelSpec = MelSpec()
+
+    @property
+    def frame_times(self) -> np.ndarray:
+        """``(frame_count,)`` times in seconds from the window's start, at the middle of equal parts."""
+        return (np.arange(self.frame_count) + 0.5) * self.duration / self.frame_count
+
+
+@dataclass(frozen=True, eq=False)
+class ModelInputs:
+    """A batch of prepared samples.
+
+    Attributes:
+        frames: ``(B, T, 3, H, W)`` float32, normalised RGB.
+        audio: ``(B, S)`` float32 waveform, or ``(B, n_mels, N)`` float32 log-mel in dB.
+    """
+
+    frames: Float[Tensor, "b t 3 h w"]
+    audio: Float[Tensor, "b ..."]

@@ -1,0 +1,245 @@
+"""What a training run would do, measured on a few windows: data, parameters, steps, memory, time."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from avff_lib.data.dataset import WindowSample
+from avff_lib.data.loader import make_loader
+from avff_lib.data.manifest import SPLITS, Row
+from avff_lib.errors import AVFFError
+from avff_lib.models.base import Detector
+from avff_lib.preprocess.spec import ModelInputs
+from avff_lib.training.checkpoint import Checkpoints
+from avff_lib.training.config import TrainConfig
+from avff_lib.training.fabric import make_fabric
+from avff_lib.training.loop import run_identity
+from avff_lib.training.objectives import Objective
+from avff_lib.training.optim import make_optimizers
+
+TIMING_BUDGET = 5.0  # seconds that a timed pass may take
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What a training run would do.
+
+    Attributes:
+        clips: how many the dataset lists, by split, label and method.
+        used: how many of them this stage learns from.
+        config: of the run.
+        parameters: by part of the model, all and those that would be trained.
+        activations: bytes that a micro-batch keeps for its backward pass.
+        seconds: that a step takes.
+        device: where it was timed.
+        folder: what the run's folder holds, in one sentence.
+    """
+
+    clips: dict[tuple[str, int, str], int]
+    used: int
+    config: TrainConfig
+    parameters: dict[str, tuple[int, int]]
+    activations: int
+    seconds: float
+    device: str
+    folder: str
+
+    @property
+    def memory(self) -> dict[str, int]:
+        """Bytes by what they are for; weights, gradients and averages are float32."""
+        everything, trained = (sum(counts) for counts in zip(*self.parameters.values(), strict=True))
+        return {
+            "weights": 4 * everything,
+            "gradients": 4 * trained,
+            "Adam's two averages": 8 * trained,
+            "averaged weights": 4 * everything if self.config.ema else 0,
+            "activations": self.activations,
+        }
+
+    def show(self, console: Console) -> None:
+        """Print tables of clips and parameters, and the lines of `lines`."""
+        clips = _table("clips", "label", *SPLITS)
+        for label, method in sorted({(label, method) for _, label, method in self.clips}):
+            counts = (self.clips.get((split, label, method), 0) for split in SPLITS)
+            clips.add_row(method, str(label), *(f"{count:,}" for count in counts))
+        parts = _table("part of the model", "parameters", "trained")
+        for name, of_part in self.parameters.items():
+            parts.add_row(name, *(f"{count:,}" for count in of_part))
+        parts.add_section()
+        parts.add_row("all", *(f"{sum(column):,}" for column in zip(*self.parameters.values(), strict=True)))
+        console.print(clips, parts)
+        for line in self.lines():
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def lines(self) -> list[str]:
+        """One line each on config, steps, memory, time and folder."""
+        config, memory = self.config, self.memory
+        windows = config.steps * config.batch_size
+        parts = ", ".join(f"{name} {_size(count)}" for name, count in memory.items() if count)
+        return [
+            "settings: " + ", ".join(f"{name} {value}" for name, value in asdict(config).items()),
+            f"steps: {config.steps:,} of {config.batch_size} windows; {windows:,} windows in all, "
+            f"that is {windows / self.used:,.1f} epochs of the {self.used:,} clips to learn from",
+            f"memory: about {_size(sum(memory.values()))} ({parts})",
+            f"time: about {_duration(config.steps * self.seconds)} on this {self.device} "
+            f"({self.seconds:.2g} s a step, without decoding)",
+            f"folder: {self.folder}",
+        ]
+
+
+def dry_run(
+    model: Detector,
+    objective: Objective,
+    dataset: Dataset[WindowSample],
+    rows: Sequence[Row],
+    used: int,
+    config: TrainConfig,
+    out: Path,
+) -> DryRun:
+    """Measure a few passes on a copy of ``model``; nothing is changed and nothing is written.
+
+    Memory is what two small batches keep, and a straight line through both; time is that of two passes
+    of as many windows as take about `TIMING_BUDGET` seconds, and of two updates.
+
+    Args:
+        model: to be trained.
+        objective: one of `avff_lib.training.objectives`.
+        dataset: as `avff_lib.training.loop.fit` takes it; a few clips will do.
+        rows: of the whole corpus.
+        used: how many of its clips this stage learns from.
+        config: of the run.
+        out: folder that the run would have.
+    """
+    trial = _Trial(model, objective, dataset, config)
+    micro = config.batch_size // config.accumulate
+    small, _ = trial.run(2)
+    large, seconds = trial.run(4)
+    size = max(4, min(micro, int(4 * TIMING_BUDGET / seconds)))
+    timed = [trial.run(size)[1] for _ in range(2)]
+    return DryRun(
+        clips=Counter((row.split, row.label, row.method) for row in rows),
+        used=used,
+        config=config,
+        parameters=trial.parameters(),
+        activations=round(small + (large - small) / 2 * (micro - 2)),
+        seconds=config.batch_size * sum(timed) / len(timed) / size + trial.update(),
+        device=trial.fabric.device.type,
+        folder=_folder(model, objective, config, out),
+    )
+
+
+class _Trial:
+    """A copy of the model that is trained for a few passes and thrown away."""
+
+    def __init__(
+        self,
+        model: Detector,
+        objective: Objective,
+        dataset: Dataset[WindowSample],
+        config: TrainConfig,
+    ) -> None:
+        self.fabric = make_fabric(config.precision)
+        self.model = copy.deepcopy(model).to(self.fabric.device).train()
+        self.model.set_grad_checkpointing(config.checkpoint_blocks)
+        self.optimizers = make_optimizers(self.model, config, self.fabric.device)  # freezes, too
+        self.objective, self.dataset, self.config = objective, dataset, config
+
+    def run(self, size: int) -> tuple[int, float]:
+        """Bytes kept for the backward pass of ``size`` windows, and seconds of both passes."""
+        loader = make_loader(
+            self.dataset,
+            batch_size=size,
+            steps=1,
+            seed=self.config.seed,
+            identity_balanced=self.config.identity_balanced,
+        )
+        began = time.perf_counter()
+        batch = next(iter(loader))
+        frames, audio, labels = self.fabric.to_device((batch.inputs.frames, batch.inputs.audio, batch.labels))
+        generator = torch.Generator().manual_seed(self.config.seed)
+        with self.fabric.autocast(), _saved(self.model) as kept:
+            logged = self.objective(self.model, ModelInputs(frames, audio), labels, generator)
+        bytes_kept = sum(kept.values())
+        (logged["loss"] + logged.get("critic_loss", 0.0)).backward()
+        self._wait()
+        return bytes_kept, time.perf_counter() - began
+
+    def update(self) -> float:
+        """Seconds of an update of the weights; the first one allocates the averages and is not timed."""
+        for _ in range(2):
+            began = time.perf_counter()
+            for optimizer in self.optimizers:
+                optimizer.step()
+            self._wait()
+        return time.perf_counter() - began
+
+    def parameters(self) -> dict[str, tuple[int, int]]:
+        """By part of the model: all, and those that got a gradient."""
+        counts: dict[str, tuple[int, int]] = {}
+        for name, parameter in self.model.named_parameters():
+            part = name.split(".")[0]
+            every, trained = counts.get(part, (0, 0))
+            learns = 0 if parameter.grad is None else parameter.numel()
+            counts[part] = (every + parameter.numel(), trained + learns)
+        return counts
+
+    def _wait(self) -> None:
+        if self.fabric.device.type == "cuda":
+            torch.cuda.synchronize()
+
+
+@contextmanager
+def _saved(model: Detector) -> Iterator[dict[int, int]]:
+    """Collects the storages that autograd keeps meanwhile, by address, without the model's own weights."""
+    own = {tensor.untyped_storage().data_ptr() for tensor in [*model.parameters(), *model.buffers()]}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        yield kept
+
+
+def _folder(model: Detector, objective: Objective, config: TrainConfig, out: Path) -> str:
+    try:
+        done = len(Checkpoints(out, run_identity(model, objective, config), {}, config.keep_last).resume())
+    except AVFFError as error:
+        return str(error)
+    if not done:
+        return f"{out} holds no run; it would start from nothing"
+    outlook = "which is all" if done == config.steps else "and would go on from there"
+    return f"{out} holds {done:,} steps of this run, {outlook}"
+
+
+def _table(*columns: str) -> Table:
+    table = Table(columns[0])
+    for name in columns[1:]:
+        table.add_column(name, justify="right")
+    return table
+
+
+def _size(count: float) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.0f} seconds"

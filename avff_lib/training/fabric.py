@@ -1,0 +1,51 @@
+"""Device, precision and number of processes: alone, or as a launcher started them."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Literal
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins import precision
+from lightning_fabric.strategies import DDPStrategy
+from torch import nn
+
+
+class MixedPrecision(precision.MixedPrecision):
+    """bfloat16 where autocast finds it good enough, and nowhere else.
+
+    Fabric would round every input as well, to three digits, and with it the patches and decibels that
+    a model has to reconstruct.
+    """
+
+    def convert_input(self, data: Any) -> Any:
+        return data
+
+
+class ReplicaStrategy(DDPStrategy):
+    """The same model in every process, its gradients added up by `avff_lib.utils.distributed.sum_gradients`.
+
+    DistributedDataParallel, which Fabric would wrap around it, expects one loss whose gradient reaches every
+    parameter. Here a critic has a loss of its own, and each stage leaves out a part of the model.
+    """
+
+    def setup_module(self, module: nn.Module) -> nn.Module:  # type: ignore[override]  # no wrapper here
+        return module
+
+
+def make_fabric(name: Literal["32-true", "bf16-mixed"]) -> Fabric:
+    """Fabric at precision ``name``: one device or, under ``torchrun`` or ``fabric run``, one a process."""
+    launched = torch.distributed.is_torchelastic_launched()
+    here = int(os.environ["LOCAL_WORLD_SIZE"]) if launched else 1
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    fabric = Fabric(
+        accelerator="auto" if name == "32-true" and not launched else device,
+        devices=here,
+        num_nodes=int(os.environ["WORLD_SIZE"]) // here if launched else 1,
+        strategy=ReplicaStrategy() if launched else "auto",
+        plugins=MixedPrecision(name, device) if name != "32-true" else None,
+    )
+    if "LT_CLI_USED" not in os.environ:  # ``fabric run`` has launched what is made under it
+        fabric.launch()
+    return fabric

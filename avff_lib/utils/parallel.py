@@ -1,0 +1,76 @@
+"""Processes that share out independent work, one core each."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+import cv2
+from joblib import Parallel, delayed, parallel_config
+from joblib.externals.loky import BrokenProcessPool
+from tqdm import tqdm
+
+from avff_lib.errors import AVFFError
+
+IDLE_SECONDS = 10  # after which workers that have nothing to do give back their memory
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def parallel_map(
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    workers: int,
+    *,
+    description: str,
+    done: int = 0,
+    unit: str = "clip",
+) -> Iterator[Result]:
+    """``function`` of each item, in the order of ``items``, with a progress bar.
+
+    The processes are joblib's (its backend loky), so a script needs no ``if __name__ == "__main__":``.
+
+    Args:
+        function: of one item.
+        items: what to work on.
+        workers: how many processes.
+        description: of the progress bar.
+        done: items finished earlier, which the bar counts.
+        unit: what an item is called in the bar.
+
+    Raises:
+        AVFFError: a process died.
+    """
+    with parallel_config(
+        "loky",
+        inner_max_num_threads=1,
+        idle_worker_timeout=IDLE_SECONDS,
+        initializer=_start_worker,
+        initargs=(os.getpid(),),
+    ):
+        pool = Parallel(workers, return_as="generator")
+        results = pool(delayed(function)(item) for item in items)
+    try:
+        yield from tqdm(results, desc=description, initial=done, total=done + len(items), unit=unit)
+    except BrokenProcessPool as error:
+        if "SIGKILL" in str(error):  # what the system sends when memory runs out
+            reason = "was killed, most likely for lack of memory; run the command again with fewer workers"
+        else:
+            reason = "crashed; run the command again with one worker, which shows where"
+        raise AVFFError(f"a worker process {reason}") from error
+
+
+def _start_worker(parent: int) -> None:
+    cv2.setNumThreads(1)
+    # A parent that is killed outright cannot stop anybody, so each worker watches for its end.
+    threading.Thread(target=_exit_with_parent, args=(parent,), daemon=True).start()
+
+
+def _exit_with_parent(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)

@@ -1,0 +1,53 @@
+"""The library's folders as one drawing: the row that data flows along, and the folders that serve it."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from pipeline import HEIGHT, PALETTES, WIDTH, arrow, head, text
+
+# folder, step along the way, lane across it (0 the sentence, 1 what serves it), colour, detail
+FOLDERS = (
+    ("media", 0, 0, "plain", "file ↔ clip"),
+    ("preprocess", 1, 0, "visual", "clip → inputs"),
+    ("models", 2, 0, "joint", "inputs → logits"),
+    ("training", 3, 0, "sound", "two stages"),
+    ("evaluation", 4, 0, "sound", "metrics"),
+    ("inference", 5, 0, "joint", "file → prediction"),
+    ("report", 6, 0, "plain", "page and tables"),
+    ("faces", 0.5, 1, "plain", "detect, track, crop"),
+    ("nn", 1.5, 1, "joint", "layers and losses"),
+    ("synth, data", 2.5, 1, "sound", "datasets"),
+    ("explain", 5.5, 1, "joint", "attributions"),
+    ("demo, cli", 6.5, 1, "plain", "the command avff"),
+)
+SENTENCE = [folder for folder, _, lane, *_ in FOLDERS if lane == 0]
+
+
+def draw_architecture(theme: str, shape: str) -> str:
+    """The figure as SVG text; ``shape`` is ``"wide"`` or ``"tall"``."""
+    colour = PALETTES[theme]
+    wide = shape == "wide"
+
+    def place(step: float, lane: float) -> tuple[float, float]:
+        if wide:
+            return 6 + step * (WIDTH + 30), 10 + lane * (HEIGHT + 26)
+        return 10 + lane * (WIDTH + 44), 10 + step * (HEIGHT + 30)
+
+    where = {folder: place(step, lane) for folder, step, lane, *_ in FOLDERS}
+    width, height = (max(at[axis] for at in where.values()) for axis in (0, 1))
+    size = (width + WIDTH + 14, height + HEIGHT + 14)
+    parts = head("The folders of avff_lib", size, colour["line"])
+    for start, end in pairwise(SENTENCE):
+        parts.append(arrow(where[start], where[end], wide, colour["line"]))
+    for folder, _, _, kind, detail in FOLDERS:
+        x, y = where[folder]
+        ink = colour.get(f"{kind}-ink", colour["soft"])
+        parts += [
+            f'<g transform="translate({x:g} {y:g})">',
+            f'<rect width="{WIDTH}" height="{HEIGHT}" rx="11" fill="{colour[kind]}" stroke="{ink}"/>',
+            text(38, 16, colour["ink"], folder, 'font-weight="600"'),
+            text(60, 13, colour["soft"], detail),
+            "</g>",
+        ]
+    return "\n".join([*parts, "</svg>", ""])
