@@ -39,10 +39,15 @@ UPLOAD_LIFETIME_SECONDS = 3600  # after it an upload that was never scored is re
 INTRODUCTION = f"""# Is this video real or fake?
 
 Drop or record a video of a person speaking, up to {MAX_VIDEO_SECONDS // 60} minutes and {MAX_UPLOAD_MIB} MB.
-It is scored on this machine, nothing leaves it, and the video is removed as soon as the report is shown.
+It is scored on this machine, nothing leaves it, and the video is removed as soon as the report is shown. One
+that the browser cannot play can be scored all the same.
 
-**The shipped detectors were trained on drawn faces and synthesised voices.** Their scores on videos of people
-show how the system works; they are no evidence for or against anyone.
+The label is **real**, **fake** or **undetermined**. Undetermined means that the detector does not know: the
+video is unlike the clips that it was calibrated on, its score is common among real and fake clips alike, or
+too little of it shows a person speaking.
+
+**The shipped detectors were trained on drawn faces and synthesised voices.** For a video of people expect
+undetermined; any other label on one is no evidence for or against anyone.
 """
 
 # The report runs no scripts, so the sandbox allows none; the same origin lets this page read its height.

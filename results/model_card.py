@@ -82,17 +82,19 @@ At the threshold the balanced accuracy is {shipped["balanced_accuracy"]:.3f}; th
 {shipped["eer"]:.3f}. All numbers stand in `results/{name}.json`.
 
 Scores are calibrated on {fitted.clips} validation clips of {fitted.identities} people (temperature
-{fitted.temperature:.2f}, bias {fitted.bias:.2f}). At the threshold {fitted.fpr:.1%} of the real
-ones among these are labelled fake, and {fitted.fnr:.1%} of the fake ones real; scores from
-{fitted.unsure[0]:.2f} to {fitted.unsure[1]:.2f} are called unsure. On the test people the Brier score is
+{fitted.temperature:.2f}, bias {fitted.bias:.2f}), single windows on theirs. At the threshold {fitted.fpr:.1%}
+of the real ones among these reach it, and {fitted.fnr:.1%} of the fake ones do not, each measured by a fit
+to other people; scores from {fitted.unsure[0]:.2f} to {fitted.unsure[1]:.2f} give no label. On the test
+people the Brier score is
 {shipped["calibration"]["brier"]:.3f} and the expected calibration error {shipped["calibration"]["ece"]:.3f}.
-`ood.safetensors` holds the Mahalanobis detectors that were fitted to the audio and visual features of the
-validation clips; files that are out of distribution are reported as such.
+`ood.safetensors` holds the Mahalanobis detectors that were fitted to features of the validation clips; files
+that are out of distribution are undetermined. How many that are, of drawn clips, of another renderer's and of
+people, stands in `results/wild.json`.
 
 ## Limits
 
-It was trained on no human face and no human voice: on a video of a real person its score means nothing,
-and it must not be used to accuse or to clear anybody. {missed}It knows ten forgeries of one corpus;
+It was trained on no human face and no human voice: on a video of a real person its score means nothing, and
+it must not be used to accuse or to clear anybody. {missed}It knows ten forgeries of one corpus;
 `results/leave-one-out.json` tells how well a model detects forgeries that it was not trained on.
 """
 

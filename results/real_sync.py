@@ -26,7 +26,7 @@ from avff_lib.data.transforms import STRONG
 from avff_lib.errors import AVFFError
 from avff_lib.evaluation.metrics import bootstrap_auc
 from avff_lib.faces.crop import crop_face
-from avff_lib.faces.track import speaker_face, track_faces
+from avff_lib.faces.mouth import speaker_face
 from avff_lib.inference.sync import correlate_streams, mouth_opening
 from avff_lib.inference.windows import WINDOW_HOP, sliding_windows
 from avff_lib.media.clip import Clip
@@ -72,7 +72,7 @@ def separation(clips: Sequence[Clip], score: Callable[[int, Clip], float]) -> di
 
 
 def face_crop(clip: Clip, size: int) -> Clip:
-    face = speaker_face(track_faces(clip))
+    face = speaker_face(clip)
     if face is None:
         raise AVFFError("a clip of the folder shows no face; leave it out")
     return crop_face(clip, face, size)

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 import tyro
 
+from avff_lib.data.labels import window_label
 from avff_lib.data.shards import read_shards
 from avff_lib.evaluation.evaluate import ClipScores, score_readable
 from avff_lib.models import Detector
@@ -48,15 +49,22 @@ def main(shards: Path = Path("data/shards"), threads: int = 2) -> None:
 
 
 def columns(scored: Sequence[ClipScores]) -> dict[str, list[Any]]:
-    """A table with a row for each clip; ``segment`` is its fake part in seconds, (0, 0) without one."""
+    """A table with a row for each clip; ``segment`` is its fake part in seconds, (0, 0) without one.
+
+    A window that is fake by less than a quarter has no label.
+    """
     rows = [entry.row for entry in scored]
+    windows = [entry.prediction.windows for entry in scored]
     return {
         "label": [row.label for row in rows],
         "method": [row.method for row in rows],
         "identity": [row.source for row in rows],
         "segment": [row.fake_segments[0] if row.fake_segments else (0.0, 0.0) for row in rows],
-        "windows": [[round(float(score), 7) for score in entry.windows] for entry in scored],
-        "window_labels": [entry.window_labels.tolist() for entry in scored],
+        "windows": [[round(window.faces[0].raw, 7) for window in found] for found in windows],
+        "window_labels": [
+            [window_label(row, window.start, window.end - window.start) for window in found]
+            for row, found in zip(rows, windows, strict=True)
+        ],
     }
 
 

@@ -20,8 +20,7 @@ import tyro
 from sklearn.metrics import roc_auc_score
 
 from avff_lib.faces.crop import crop_face
-from avff_lib.faces.mouth import MOUTH_CROP_SIZE, MOUTH_REGION
-from avff_lib.faces.track import speaker_face, track_faces
+from avff_lib.faces.mouth import MOUTH_CROP_SIZE, MOUTH_REGION, speaker_face
 from avff_lib.inference.sync import SyncCurve, correlate_streams, mouth_opening
 from avff_lib.media.clip import Clip
 from avff_lib.media.decode import read_clip
@@ -34,7 +33,7 @@ RESULTS = Path(__file__).with_name("sync-real.json")
 
 def mouth_energy(clip: Clip) -> np.ndarray:
     """How much the image of the mouth changes from frame to frame, ``(T,)``: the naive measure."""
-    crops = crop_face(clip, speaker_face(track_faces(clip)), MOUTH_CROP_SIZE).frames.mean(axis=-1)
+    crops = crop_face(clip, speaker_face(clip), MOUTH_CROP_SIZE).frames.mean(axis=-1)
     energy = np.abs(np.diff(crops[:, *MOUTH_REGION], axis=0)).mean(axis=(1, 2))
     return np.concatenate([energy[:1], energy])
 
@@ -44,7 +43,7 @@ MEASURES = {"mouth opening": mouth_opening, "motion energy": mouth_energy}
 
 def nodding(clip: Clip, degrees: float) -> Clip:
     """The clip as if the face were a flat picture that tilts forward and back about its middle."""
-    left, top, right, bottom = speaker_face(track_faces(clip)).boxes.mean(axis=0)
+    left, top, right, bottom = speaker_face(clip).boxes.mean(axis=0)
     centre = np.array([(left + right) / 2, (top + bottom) / 2])
     distance = 4 * (bottom - top)  # of the camera
     frames = []

@@ -10,8 +10,9 @@ import tempfile
 import time
 import urllib.request
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+import pytest
 import websocket
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -35,12 +36,21 @@ def find_chromium() -> str | None:
     return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
 
 
+def unavailable(reason: str) -> NoReturn:
+    """End a test that lacks what it looks at: a failure in CI, and a skip elsewhere."""
+    (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+
+
 class Browser:
     """One tab. ``errors`` and ``requests`` hold what the page opened last complained of and asked for."""
 
-    def __init__(self, executable: str) -> None:
+    def __init__(self, *flags: str) -> None:
+        """Start a browser with further flags; see `unavailable` for where there is none."""
+        executable = find_chromium()
+        if executable is None:
+            unavailable("no Chromium was found; install it, or name one in the variable CHROMIUM")
         self.profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-        command = [executable, *FLAGS, f"--user-data-dir={self.profile.name}", "about:blank"]
+        command = [executable, *FLAGS, *flags, f"--user-data-dir={self.profile.name}", "about:blank"]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self.count = 0
         self.errors: list[str] = []
@@ -111,6 +121,17 @@ class Browser:
         if "exceptionDetails" in result:
             raise RuntimeError(result["exceptionDetails"]["exception"]["description"])
         return result["result"].get("value")
+
+    def wait_for(self, script: str, patience: float = TIMEOUT) -> Any:
+        """Value of a JavaScript expression, as soon as it is true."""
+        deadline = time.monotonic() + patience
+        while not (value := self.run(script)):
+            if time.monotonic() > deadline:
+                raise TimeoutError(
+                    f"{script} was not true within {patience} s; the page's errors: {self.errors}"
+                )
+            time.sleep(0.1)
+        return value
 
     def close(self) -> None:
         self.socket.close()

@@ -20,11 +20,15 @@ from avff_lib.evaluation.calibration import (
     Reliability,
     balanced_weights,
     check_target_fpr,
+    choose_threshold,
     clips_needed_for,
+    cross_fit_errors,
     fit_platt_scaling,
     threshold_at_fpr,
     unsure_range,
 )
+from avff_lib.evaluation.metrics import risk_coverage_curve
+from avff_lib.inference.prediction import FilePrediction
 from avff_lib.inference.timeline import aggregate_scores
 from avff_lib.media.clip import Clip
 from avff_lib.models import AVFF
@@ -182,10 +186,13 @@ def test_without_a_calibration_scores_stay_and_with_one_their_order_does():
     assert (np.diff(calibration.apply(raw)) > 0).all()
     assert calibration.apply(np.float32([0, 1])).tolist() == [0, 1]
     assert aggregate_scores([0.2, 0.6], calibration) == pytest.approx(calibration.apply(0.4))
+    windows = Calibration(temperature=2.0, bias=1.0, window_temperature=3.0, window_bias=-1.0)
+    assert windows.apply_to_windows(raw) == pytest.approx(expit(logits / 3 - 1))
+    assert windows.apply(raw) == pytest.approx(calibration.apply(raw))
 
 
 def test_a_calibration_is_saved_and_older_checkpoints_have_none(mini, tmp_path):
-    calibration = Calibration(2.0, -0.5, (0.2, 0.7), 0.05, 0.1, 0.2, 40, 12)
+    calibration = Calibration(2.0, -0.5, 3.0, 0.2, 0.4, (0.2, 0.7), 0.05, 0.1, 0.2, 40, 12)
     mini.config = replace(mini.config, calibration=calibration)
     mini.save_pretrained(tmp_path)
     assert AVFF.from_pretrained(tmp_path).config == mini.config
@@ -215,29 +222,40 @@ def test_a_damaged_calibration_is_refused(mini, tmp_path, found):
         Calibration(unsure=(0.7, 0.2))
 
 
-def examples_like(labels) -> list[Example]:
-    clip = Clip(
-        np.zeros((25, 8, 8, 3), np.uint8), np.arange(25) / 25, np.zeros(16_000, np.float32), 16_000, 0.0, 1.0
-    )
-    return [Example(Row(None, int(label), "RVRA", "real", f"p{n}"), clip) for n, label in enumerate(labels)]
+def examples_like(labels, people: int | None = None) -> list[Example]:
+    noise = np.random.default_rng(0).uniform(-0.1, 0.1, 16_000).astype(np.float32)
+    clip = Clip(np.zeros((25, 32, 32, 3), np.uint8), np.arange(25) / 25, noise, 16_000, 0.0, 1.0)
+    return [
+        Example(Row(Path(f"{n}.mp4"), int(label), "RVRA", "real", f"p{n % (people or len(labels))}"), clip)
+        for n, label in enumerate(labels)
+    ]
 
 
 @pytest.fixture
 def scripted(monkeypatch, mini):
     """A detector whose logits of clips are given; it calibrates and scores as any other."""
 
-    def script(labels, logits):
-        examples = examples_like(labels)
-        raw = {
-            id(example.row): expit(np.array([value])) for example, value in zip(examples, logits, strict=True)
-        }
+    def script(labels, logits, people=None):
+        examples = examples_like(labels, people)
+        raw = {example.row.path: float(expit(value)) for example, value in zip(examples, logits, strict=True)}
 
-        def score(model, example):
-            windows = model.config.calibration.apply(raw[id(example.row)])
-            labels, features = np.array([example.row.label]), raw[id(example.row)]
-            return evaluation.ClipScores(example.row, float(windows[0]), windows, labels, features, features)
+        def score(model, parts):
+            row, calibration = parts[0].row, model.config.calibration
+            value = raw[row.path]
+            calibrated = float(calibration.apply(value))
+            label = "fake" if calibrated >= model.config.threshold else "real"
+            reasons = ("unsure",) if calibration.is_unsure(calibrated) else ()
+            prediction = FilePrediction(
+                str(row.path), "undetermined" if reasons else label, reasons, score=calibrated
+            )
+            window = np.array([value])
+            features = {"audio_features": window, "visual_features": window}
+            return evaluation.ClipScores(
+                row, prediction, value, calibration.apply_to_windows(window), window, np.array([row.label]),
+                features,
+            )  # fmt: skip
 
-        monkeypatch.setattr(evaluation, "score_example", score)
+        monkeypatch.setattr(evaluation, "_score_parts", score)
         return mini, examples
 
     return script
@@ -250,12 +268,17 @@ def test_calibrate_keeps_the_promise_that_it_writes_down(scripted):
     found = model.config.calibration
     assert (found.temperature, found.bias) == (pytest.approx(3, rel=0.3), pytest.approx(-1 / 3, abs=0.4))
     scores = evaluation.score_examples(model, examples)  # calibrated
-    assert found.fpr == (scores[labels == 0] >= model.config.threshold).mean()
-    assert found.fnr == (scores[labels == 1] < model.config.threshold).mean()
+    assert found.fpr == pytest.approx((scores[labels == 0] >= model.config.threshold).mean(), abs=0.06)
+    assert found.fnr == pytest.approx((scores[labels == 1] < model.config.threshold).mean(), abs=0.06)
     assert (found.clips, found.identities) == (200, 200)
+    # A clip is one window here, so both are fitted to the same numbers.
+    assert (found.window_temperature, found.window_bias) == (found.temperature, found.bias)
+    assert found.window_threshold == pytest.approx(model.config.threshold)
     metrics = evaluation.evaluate(model, examples)
-    assert metrics["sure"]["fpr"] <= found.error_rate
-    assert metrics["sure"]["fnr"] <= found.error_rate
+    assert metrics["selective"]["fpr"] <= found.error_rate
+    assert metrics["selective"]["fnr"] <= found.error_rate
+    unsure = metrics["selective"]["reasons"]["unsure"]
+    assert metrics["selective"]["coverage"] == pytest.approx(1 - unsure / 200)
     assert metrics["skipped"] == []
     before = asdict(model.config)
     evaluation.calibrate(model, examples)  # what was there is forgotten, not built upon
@@ -266,7 +289,8 @@ def test_calibrate_to_a_stated_false_positive_rate(scripted):
     labels, logits = calibrated_scores(50, np.random.default_rng(7))
     model, examples = scripted(labels, logits)
     evaluation.calibrate(model, examples, target_fpr=0.1)
-    assert model.config.calibration.fpr == 4 / 50  # four of 50 and the next one: 5 of 51
+    scores = evaluation.score_examples(model, examples)[labels == 0]
+    assert (scores >= model.config.threshold).mean() == 4 / 50  # four of 50 and the next one: 5 of 51
     before = model.config
     with pytest.raises(AVFFError, match="needs 99 real validation clips, there are 50"):
         evaluation.calibrate(model, examples, target_fpr=0.01)
@@ -292,10 +316,43 @@ def test_evaluate_lists_the_clips_that_cannot_be_scored(mini):
     object.__setattr__(broken, "row", row)
     metrics = evaluation.evaluate(mini, [*readable, broken])
     assert metrics["counts"] == {"clips": 2, "real": 1, "fake": 1, "identities": 2}
-    assert metrics["skipped"] == [
-        {"path": "gone.mp4", "reason": "gone.mp4 cannot be scored: the shard is gone"}
-    ]
-    with pytest.raises(AVFFError, match="none of the 1 clips can be scored; the first one: gone"):
+    assert metrics["skipped"] == [{"path": "gone.mp4", "reason": "the shard is gone"}]
+    with pytest.raises(AVFFError, match="none of the 1 files can be scored; the first one: the"):
         evaluation.evaluate(mini, [broken])
-    with pytest.raises(AVFFError, match="none of the 0 clips can be scored"):
+    with pytest.raises(AVFFError, match="none of the 0 files can be scored"):
         evaluation.evaluate(mini, [])
+
+
+# -- errors for other people, and abstention --
+
+
+def test_errors_on_the_clips_that_chose_the_threshold_flatter_and_cross_fitting_does_not():
+    """Scores without any information: a threshold fitted to twenty clips looks better than a coin."""
+    flattering, honest = [], []
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        labels, raw = np.tile([0, 1], 10), rng.uniform(0.01, 0.99, 20)
+        threshold = choose_threshold(labels, raw, None)
+        flattering.append(((raw >= threshold) != labels).mean())
+        fpr, fnr = cross_fit_errors(labels, raw, np.arange(20))
+        honest.append((fpr + fnr) / 2)
+    assert np.mean(flattering) < 0.42
+    assert np.mean(honest) == pytest.approx(0.5, abs=0.03)
+
+
+def test_cross_fitting_leaves_whole_people_out():
+    """Each person's clips lie on one side, so that a fit which has seen the person knows the answer."""
+    people = np.repeat(np.arange(10), 4)
+    labels = np.repeat(np.arange(10) % 2, 4)
+    raw = np.where(labels == 1, 0.6, 0.4) + 0.3 * (people % 3 - 1) * np.where(labels == 1, -1, 1)
+    by_person, by_clip = cross_fit_errors(labels, raw, people), cross_fit_errors(labels, raw, np.arange(40))
+    assert sum(by_person) >= sum(by_clip)
+    assert cross_fit_errors(labels, raw, np.zeros(40)) == (None, None)
+    assert cross_fit_errors(labels, raw, people, target_fpr=0.01) == (None, None)
+
+
+def test_risk_falls_with_coverage_if_confidence_means_anything():
+    wrong = np.array([False, True, False, False, True])
+    coverage, risk = risk_coverage_curve(wrong, np.array([0.9, 0.1, 0.8, 0.7, 0.2]))
+    assert coverage.tolist() == [0.2, 0.4, 0.6, 0.8, 1.0]
+    assert risk == pytest.approx([0, 0, 0, 1 / 4, 2 / 5])

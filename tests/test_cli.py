@@ -82,7 +82,8 @@ def test_a_run_leaves_a_log_and_a_dry_run_knows_how_far_it_came(corpus, trained,
     assert {"loss", "accuracy", "lr", "windows_per_second"} <= set(log.columns)
     assert list((trained / "tensorboard").iterdir())
     before = {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
-    command = ["train", "--data", str(corpus), "--out", str(trained), "--init", str(trained), *SMALL_RUN]
+    command = ["train", "--data", str(corpus), "--out", str(trained), *SMALL_RUN]
+    command += ["--init", str(trained.with_name(trained.name.replace("two", "one")))]  # as it began
     capsys.readouterr()
     assert cli.main([*command, "--dry-run"]) == 0
     assert f"{trained} holds 2 steps of this run, which is all" in capsys.readouterr().out
@@ -138,7 +139,7 @@ def test_the_papers_model_goes_the_same_way(corpus, tmp_path, capsys):
     assert cli.main(["predict", str(path), "--checkpoint", str(two), "--json"]) == 0
     (report,) = json.loads(capsys.readouterr().out)
     assert report["model"]["family"] == "AVFFMAE"
-    assert 0 < report["prediction"] < 1
+    assert 0 < report["score"] < 1
     assert report["windows"][0]["end"] == 1.28
     assert report["windows"][-1]["end"] == 3.2
 
@@ -158,7 +159,9 @@ def test_evaluate_reports_every_group(corpus, trained, tmp_path, capsys):
     scores = pd.read_csv(out / "scores.csv")
     assert len(scores) == 4
     assert all((corpus / path).is_file() for path in scores["path"])
-    called_fake = int((scores["predicted"] == "fake").sum())
+    assert set(scores["predicted"]) == {"undetermined"}  # four clips are too few to decide
+    assert set(scores["reasons"]) == {"unsure"}
+    called_fake = int((scores["score"] >= metrics["threshold"]).sum())
     assert called_fake == metrics["confusion"]["false_positives"] + metrics["confusion"]["true_positives"]
     table = pd.read_csv(out / "table.csv")
     assert list(table["by"]) == ["all", "category", "method", "windows"]
@@ -174,6 +177,8 @@ def test_evaluate_prints_a_table_and_what_it_rests_on(corpus, trained, capsys, m
     printed = capsys.readouterr().out
     assert "other_lips" in printed
     assert "fitted on 4 validation videos of" in printed
+    assert "Labelled real or fake: 0.0% of the 4 videos, of all real videos 0.0% are labelled fake" in printed
+    assert "Undetermined, some for several reasons: 4 unsure." in printed
     assert "TPR at 1 % FPR allows no false positive at all" in printed
     assert "two steps" in printed
 
@@ -211,7 +216,9 @@ def test_predict_gives_one_object_a_file_and_status_2_if_any_failed(corpus, trai
     assert cli.main(["predict", str(good), str(bad), "--checkpoint", str(trained), "--json"]) == 2
     first, second = json.loads(capsys.readouterr().out)
     assert first["error"] is None
-    assert first["label"] == ("fake" if first["prediction"] >= first["threshold"] else "real")
+    assert first["label"] == "undetermined"
+    assert first["reasons"] == ["unsure"]  # four clips are too few to decide
+    assert first["prediction"] is None
     assert [(w["start"], w["end"]) for w in first["windows"]] == [
         (0.0, 1.0), (0.5, 1.5), (1.0, 2.0), (1.5, 2.5), (2.0, 3.0), (2.2, 3.2)
     ]  # fmt: skip
@@ -221,17 +228,18 @@ def test_predict_gives_one_object_a_file_and_status_2_if_any_failed(corpus, trai
     model.config = replace(model.config, calibration=Calibration())
     raw = [window.score for window in predictor.predict(good, model).windows]
     assert [w["faces"][0]["raw"] for w in first["windows"]] == pytest.approx(raw, abs=1e-6)
-    assert [w["score"] for w in first["windows"]] == pytest.approx(calibration.apply(raw).tolist(), abs=1e-6)
-    assert first["prediction"] == pytest.approx(float(calibration.apply(np.mean(raw))), abs=1e-6)
-    assert first["unsure"]  # four clips are too few to decide
+    scores = calibration.apply_to_windows(raw).tolist()
+    assert [w["score"] for w in first["windows"]] == pytest.approx(scores, abs=1e-6)
+    assert first["score"] == pytest.approx(float(calibration.apply(np.mean(raw))), abs=1e-6)
     assert first["model"] == {"family": "AVFF", "trained_on": "two steps"}
-    assert second["prediction"] is None
+    assert second["label"] is second["score"] is second["prediction"] is None
     assert str(bad) in second["error"]
 
-    assert cli.main(["predict", str(good), "--checkpoint", str(trained)]) == 0
+    assert cli.main(["predict", str(good), "--checkpoint", str(trained), "--device", "cpu"]) == 0
     printed = capsys.readouterr().out
+    assert printed.startswith(f"{good}: undetermined (unsure): score {first['score']:.2f}, threshold ")
     assert "two steps" in printed
-    assert "false negatives on 4 validation clips of" in printed
+    assert "4 validation clips of" in printed
 
 
 def test_predict_and_evaluate_agree(corpus, trained):
@@ -241,7 +249,7 @@ def test_predict_and_evaluate_agree(corpus, trained):
     model = AVFF.from_pretrained(trained)
     rows = read_manifest(corpus / "manifest.csv")[:2]
     scores = score_examples(model, load_examples(rows, model.spec)[0])
-    predictions = [predictor.predict(row.path, model).prediction for row in rows]
+    predictions = [predictor.predict(row.path, model).score for row in rows]
     assert predictions == pytest.approx(scores.tolist(), abs=1e-5)
 
 
@@ -268,7 +276,9 @@ def test_process_video_returns_the_documented_dict(corpus, trained):
     path = read_manifest(corpus / "manifest.csv")[0].path
     output = predictor.process_video(path, trained)
     assert 0 < output["prediction"] < 1
-    assert {key: tuple(output[key].shape) for key in output if key != "prediction"} == {
+    assert output["label"] == "undetermined"
+    assert output["reasons"] == ("unsure",)
+    assert {key: tuple(value.shape) for key, value in output.items() if key.endswith("features")} == {
         "audio_features": (128,), "visual_features": (128,), "fused_features": (2 * 128 + 2 * 32,)
     }  # fmt: skip
 
@@ -351,8 +361,8 @@ def test_a_manifest_comes_back_as_it_was_written(tmp_path):
         ("", "lacks the column"),
         ("path\na.mp4\n", "lacks the column label"),
         ("path,label\n", "lists no clips"),
-        ("path,label\na.mp4,fake\n", "line 2: label is 'fake'; expected one of 0, 1"),
-        ("path,label\n../a.mp4,1\n", "leaves the manifest's folder"),
+        ("path,label\na.mp4,1.0\n", "line 2: label is '1.0'; expected one of 0, 1, real, fake"),
+        ("path,label\n../a.mp4,1\n", "not below the manifest's folder"),
         ("path,label,split\na.mp4,1,dev\n", "expected one of train, val, test"),
         ("path,label,fake_segments\na.mp4,1,half\n", "expected start-end"),
     ],

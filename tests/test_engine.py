@@ -20,8 +20,11 @@ import numpy as np
 import pytest
 import torch
 from conftest import MINI
+from lightning_fabric import Fabric
 from test_avff_mae import MINI as MAE_MINI
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils.data import Dataset
 
 from avff_lib.data.dataset import WindowSample
@@ -30,10 +33,13 @@ from avff_lib.data.manifest import Row
 from avff_lib.errors import AVFFError
 from avff_lib.models import AVFF, AVFFMAE, AVFFConfig, Detector
 from avff_lib.preprocess.spec import ModelInputs
+from avff_lib.training import loop
 from avff_lib.training.config import TrainConfig
+from avff_lib.training.log import TrainingLogger, read_rows
 from avff_lib.training.loop import fit, micro_batches
 from avff_lib.training.objectives import classification_loss, pretraining_loss
 from avff_lib.training.optim import layer_of, parameter_groups
+from avff_lib.training.validation import best_record
 from avff_lib.utils import distributed
 
 FAMILIES = (AVFF, AVFFMAE)
@@ -246,7 +252,7 @@ def test_a_folder_of_another_stage_or_model_is_refused(tmp_path):
     with pytest.raises(AVFFError, match=r"another family \(AVFF, now AVFFMAE\)"):
         fit(build(AVFFMAE), pretraining_loss, Drawn(AVFFMAE), RUN, tmp_path)
     wider = AVFF(AVFFConfig(**{**MINI, "dim": 64}))
-    with pytest.raises(AVFFError, match="a run of another model"):
+    with pytest.raises(AVFFError, match="another initial model"):
         fit(wider, pretraining_loss, Drawn(AVFF), RUN, tmp_path)
 
 
@@ -319,22 +325,164 @@ def test_the_average_equals_its_slow_twin(tmp_path):
     assert not torch.equal(model.classifier.mlp[4].weight, steps[-1]["classifier.mlp.4.weight"])
 
 
-def test_the_model_that_validates_best_is_kept(tmp_path):
-    model, after, scores = build(AVFF), [], [0.1, 0.9, 0.5]
+# --- validation ---
+
+
+def validated(out: Path, scores: list[float | Exception], on_step=None, *, log=None, **changed):
+    """A run that validates every two steps, with these results in turn; history, weights that were scored."""
+    seen = []
 
     def validate(candidate: Detector) -> float:
         assert not candidate.training
-        return scores[len(after) // 2]  # steps 1, 3 and 5
+        seen.append(weights(candidate))
+        score = scores[len(seen) - 1]
+        if isinstance(score, Exception):
+            raise score
+        return score
 
-    history = fit(
-        model, classification_loss, Drawn(AVFF), replace(RUN, validate_every=2), tmp_path,
-        lambda step, record: after.append(weights(model)), validate=validate,
-    )  # fmt: skip
+    config = replace(RUN, **{"batch_size": 4, "validate_every": 2, **changed})
+    model, data = build(AVFF), Drawn(AVFF)
+    history = fit(model, classification_loss, data, config, out, on_step, log=log, validate=validate)
+    assert model.training
+    return history, seen
+
+
+def stop(step: int, record: dict[str, float]) -> None:
+    """Kills a run after its fourth step and a validation, before its state is saved."""
+    if step == 3:
+        raise KeyboardInterrupt
+
+
+def best_of(folder: Path) -> dict[str, torch.Tensor]:
+    return Detector.from_pretrained(folder / "best").state_dict()
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.5])
+def test_the_model_that_validates_best_is_kept(ema, tmp_path):
+    history, seen = validated(tmp_path, [0.1, 0.9, 0.5], ema=ema)
     assert {record["step"]: record.get("validation") for record in history} == {
         0: None, 1: 0.1, 2: None, 3: 0.9, 4: None, 5: 0.5,
     }  # fmt: skip
-    assert_equal(Detector.from_pretrained(tmp_path / "best").state_dict(), after[3])
-    assert model.training
+    assert best_record(history) is history[3]
+    assert_equal(best_of(tmp_path), seen[1])
+
+
+@pytest.mark.parametrize(("later", "best"), [([0.3, 0.2], 0.3), ([0.05, 0.02], 0.1)])
+def test_the_best_model_is_one_that_the_history_tells_of(later, best, tmp_path):
+    """Killed between the best model and the state; what comes after that may differ from what was lost."""
+    with pytest.raises(KeyboardInterrupt):
+        validated(tmp_path, [0.1, 0.9], stop)
+    _, others = validated(tmp_path / "two", [0.1, 0.9, 0.5])
+    assert_equal(best_of(tmp_path), others[1])  # which the state does not know
+    history, seen = validated(tmp_path, later)
+    assert best_record(history)["validation"] == best
+    assert_equal(best_of(tmp_path), seen[0] if best == 0.3 else others[0])
+
+
+def test_a_score_that_is_no_number_makes_no_model_the_best(tmp_path):
+    history, seen = validated(tmp_path / "some", [math.nan, 0.4, math.inf])
+    assert best_record(history) is history[3]
+    assert_equal(best_of(tmp_path / "some"), seen[1])
+    history, _ = validated(tmp_path / "none", [math.nan] * 3)
+    assert math.isnan(history[5]["validation"])
+    assert best_record(history) is None
+    assert not (tmp_path / "none" / "best").exists()
+
+
+def test_a_validation_that_fails_is_made_up_for_when_the_run_is_resumed(tmp_path):
+    whole, expected = validated(tmp_path / "whole", [0.1, 0.7, 0.5])
+    told: list[int] = []
+
+    def go_on(scores: list[float | Exception]):
+        with TrainingLogger(tmp_path / "run", RUN.steps, RUN.batch_size) as log:
+            return validated(
+                tmp_path / "run", scores, lambda step, _: told.append(step), log=log, save_every=100
+            )
+
+    message = r"^the model of step 4 cannot be validated \(it is damaged\); its state is saved in .*run: mend"
+    with pytest.raises(AVFFError, match=message):
+        go_on([0.1, AVFFError("it is damaged")])
+    with pytest.raises(ValueError, match="a mistake"):
+        go_on([ValueError("a mistake")])
+    assert [path.name for path in (tmp_path / "run").glob("state*")] == ["state-00000004.pt"]
+    history, seen = go_on([0.7, 0.5])
+    assert history == whole
+    assert_equal(seen[0], expected[1])
+    assert_equal(best_of(tmp_path / "run"), expected[1])
+    assert told == list(range(6))
+    rows = read_rows(tmp_path / "run" / "log.csv")
+    assert [int(row["step"]) for row in rows] == list(range(6))
+    assert [row["validation"] for row in rows] == ["", "0.1", "", "0.7", "", "0.5"]
+
+
+def test_a_run_that_is_to_end_where_it_was_stopped_is_validated_there(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        validated(tmp_path, [0.1], stop, save_every=1, validate_every=4)
+    history, seen = validated(tmp_path, [0.2], save_every=1, validate_every=4, steps=3)
+    assert [record.get("validation") for record in history] == [None, None, 0.2]
+    assert_equal(best_of(tmp_path), seen[0])
+
+
+def test_an_extended_run_keeps_its_best_model(tmp_path):
+    _, seen = validated(tmp_path, [0.1, 0.9, 0.5])
+    history, _ = validated(tmp_path, [0.8], steps=8)
+    assert [record.get("validation") for record in history[1::2]] == [0.1, 0.9, 0.5, 0.8]
+    assert_equal(best_of(tmp_path), seen[1])
+
+
+def test_a_run_that_was_not_validated_cannot_be_from_its_middle_on(tmp_path):
+    """Its best model may have gone by."""
+    config = replace(RUN, batch_size=4, validate_every=2)
+    fit(build(AVFF), classification_loss, Drawn(AVFF), config, tmp_path)
+    with pytest.raises(AVFFError, match=r"another validate_every \(0, now 2\)"):
+        validated(tmp_path, [0.1])
+
+
+# --- devices ---
+
+
+def on_a_gpu(tensor: torch.Tensor) -> torch.Tensor:
+    return torch.empty_like(tensor, device="cuda")
+
+
+@pytest.mark.parametrize("objective", [classification_loss, pretraining_loss])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_loss_is_computed_where_the_model_is(family, objective, monkeypatch):
+    """On a GPU that is not there: its tensors have no values, but refuse to meet those of the CPU."""
+    monkeypatch.setattr(FakeTensor, "__bool__", lambda tensor: False)  # no feature has collapsed
+    monkeypatch.setattr(torch.autograd, "grad", lambda output, inputs, **_: (torch.zeros_like(inputs),))
+    model, (inputs, labels) = build(family), Drawn(family).batch(0)
+    with FakeTensorMode(allow_non_fake_inputs=True, shape_env=ShapeEnv()):
+        model.to("cuda")
+        moved = ModelInputs(on_a_gpu(inputs.frames), on_a_gpu(inputs.audio))
+        logged = objective(model, moved, on_a_gpu(labels), torch.Generator())
+        assert {value.device.type for value in logged.values()} == {"cuda"}
+        with pytest.raises(RuntimeError, match="device"):
+            objective(model, inputs, labels, torch.Generator())
+
+
+def test_every_batch_is_taken_to_the_model(monkeypatch, tmp_path):
+    class Moving(Fabric):
+        def to_device(self, obj):
+            if isinstance(obj, torch.nn.Module):
+                return super().to_device(obj)
+            return [moved.append(tensor.clone()) or moved[-1] for tensor in obj]
+
+    def objective(model, inputs, labels, generator):
+        met.extend([inputs.frames, inputs.audio, labels])
+        return classification_loss(model, inputs, labels, generator)
+
+    moved, met = [], []
+    monkeypatch.setattr(loop, "make_fabric", lambda precision, device: Moving(accelerator=device))
+    fit(build(AVFF), objective, Drawn(AVFF), replace(RUN, steps=2, accumulate=2), tmp_path, device="cpu")
+    assert len(met) == len(moved) == 12
+    assert all(one is other for one, other in zip(met, moved, strict=True))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_one_sentence(tmp_path):
+    with pytest.raises(AVFFError, match="the device is cuda, but no GPU can be used; take auto or cpu"):
+        fit(build(AVFF), classification_loss, Drawn(AVFF), RUN, tmp_path, device="cuda")
 
 
 @pytest.mark.parametrize(
@@ -398,6 +546,11 @@ def test_settings_that_make_no_sense_are_refused(wrong):
 CLOSE = {"adversarial": 1e-4, "grad_norm": 1e-3, "weights": 0.1}  # sums of many, or free to drift
 
 
+def in_process_0(candidate: Detector) -> float:
+    assert distributed.rank() == 0
+    return 0.5
+
+
 def runs_to_compare(out: Path) -> dict[str, list[dict[str, float]]]:
     """Both families in stage one and one in stage two, in this process or in those of a launcher."""
     histories = {}
@@ -407,11 +560,11 @@ def runs_to_compare(out: Path) -> dict[str, list[dict[str, float]]]:
         (AVFF, classification_loss, 2),
     ):
         name = f"{family.__name__}-{objective.__name__}"
-        config = replace(RUN, accumulate=accumulate, ema=0.9, layer_decay=0.8)
+        config = replace(RUN, accumulate=accumulate, ema=0.9, layer_decay=0.8, validate_every=4)
         model = build(family, dropout=False)
         if distributed.rank() > 0:  # the weights of process 0 are those that count
             torch.nn.init.normal_(next(model.parameters()))
-        histories[name] = fit(model, objective, Drawn(family), config, out / name)
+        histories[name] = fit(model, objective, Drawn(family), config, out / name, validate=in_process_0)
         size = sum(p.detach().abs().sum().item() for p in model.parameters())
         histories[name].append({"weights": size})
     return histories

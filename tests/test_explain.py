@@ -18,7 +18,7 @@ from avff_lib.explain import (
     reconstruction_error,
 )
 from avff_lib.faces.crop import crop_face
-from avff_lib.faces.track import speaker_face, track_faces
+from avff_lib.faces.mouth import speaker_face
 from avff_lib.models import AVFF, AVFFMAE, Detector
 from avff_lib.nn.features import Features
 from avff_lib.nn.patches import patchify_audio, patchify_video
@@ -63,7 +63,7 @@ def fakes() -> list:
     pairs = []
     for plan, method in zip(plans, ("blended_mouth", "revoiced", "shifted_voice"), strict=False):
         clips = [synth.make_clip(p) for p in (replace(plan, method=method, segment=(0.0, 3.2)), plan)]
-        pairs.append([crop_face(clip, speaker_face(track_faces(clip)), 64) for clip in clips])
+        pairs.append([crop_face(clip, speaker_face(clip), 64) for clip in clips])
     return pairs
 
 

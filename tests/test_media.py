@@ -3,6 +3,7 @@
 import resource
 import struct
 import tracemalloc
+from dataclasses import replace
 from fractions import Fraction
 
 import av
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from avff_lib.errors import MediaError
-from avff_lib.media import decode, streams
+from avff_lib.media import buffer, decode, streams
 from avff_lib.media.clip import Clip
 from avff_lib.media.decode import iter_clips, probe, read_clip
 from avff_lib.media.encode import write_clip
@@ -37,29 +38,34 @@ def flash_times(frames_per_second, seconds=3):
 
 def write_media(
     path, codec="libx264", pixels="yuv420p", size=(64, 48), fps=25, sound="aac", rate=48_000, layout="mono",
-    *, times=None, sound_from=0.0, seconds=3, left_half_red=False,
+    *, times=None, sound_from=0.0, seconds=3, left_half_red=False, tone_from=ONSET, moving=False,
+    options=None,
 ):  # fmt: skip
-    """A file whose picture turns white, and whose tone of amplitude 0.5 begins, at `ONSET`."""
+    """A file whose picture turns white at `ONSET`, and a tone of amplitude 0.5 begins at ``tone_from``."""
     width, height = size
     times = flash_times(fps, seconds) if times is None else times
     ticks = Fraction(1, 1000) if path.suffix == ".mkv" else 1 / Fraction(fps)
     with av.open(str(path), "w") as container:
-        video = container.add_stream(codec, rate=fps, options={"g": "12"} | QUIET.get(codec, {}))
+        video = container.add_stream(codec, rate=fps, options={"g": "12"} | (options or QUIET.get(codec, {})))
         video.width, video.height, video.pix_fmt = width, height, pixels
         video.codec_context.time_base = ticks
-        audio = sound and container.add_stream(sound, rate=rate, layout=layout)
+        # Perceptual noise is another one at each decoding.
+        exact = {"aac_pns": "0"} if sound == "aac" else {}
+        audio = sound and container.add_stream(sound, rate=rate, layout=layout, options=exact)
         for time in times:
             image = np.full((height, width, 3), 235 if time >= ONSET else 40, np.uint8)
             image[: height // 4] = 120
             if left_half_red:
                 image[:, : width // 2] = (200, 20, 20)
+            if moving:
+                image[:, : 1 + int(20 * time) % width] = 255 - image[0, 0]
             frame = av.VideoFrame.from_ndarray(image)
             frame.pts, frame.time_base = round(time / ticks), ticks
             container.mux(video.encode(frame))
         container.mux(video.encode(None))
         if sound:
             t = np.arange(int(sound_from * rate), seconds * rate) / rate
-            tone = (0.5 * np.sin(2 * np.pi * 440 * t) * (t >= ONSET)).astype(np.float32)
+            tone = (0.5 * np.sin(2 * np.pi * 440 * t) * (t >= tone_from)).astype(np.float32)
             resampler = av.AudioResampler(audio.codec_context.format, layout, rate, frame_size=960)
             wave = av.AudioFrame.from_ndarray(np.tile(tone, (len(audio.layout.channels), 1)), "fltp", layout)
             wave.sample_rate, wave.time_base, wave.pts = rate, Fraction(1, rate), int(sound_from * rate)
@@ -132,12 +138,81 @@ def test_frames_are_chosen_by_timestamp(folder):
     assert onsets(clip)[0] == 1.0
     assert "no new frame from 1.04 to 1.90 s" in clip.warnings
     part = read_clip(folder / "vfr.mkv", 0.9, 0.5)
-    np.testing.assert_allclose(part.times, [1.0, 1.04])
-    np.testing.assert_array_equal(part.frames, clip.frames[5:7])
+    np.testing.assert_allclose(part.times, [0.3, 1.0, 1.04])  # what is on the screen at first, and the new
+    np.testing.assert_array_equal(part.frames, clip.frames[4:7])
     np.testing.assert_array_equal(part.waveform, clip.waveform[14_400:22_400])
     still = read_clip(folder / "vfr.mkv", 1.2, 0.5)  # nothing new: the frame on the screen, as it is
     np.testing.assert_allclose(still.times, [1.04])
     assert still.warnings == ("no new frame from 1.20 to 1.70 s",)
+
+
+def test_what_is_on_the_screen_stands_for_windows_in_a_freeze(folder):
+    times = [t for t in flash_times(25, 6) if not 1 < t < 4]
+    path = write_media(folder / "freeze.mkv", times=times, seconds=6, moving=True, sound="flac")
+    whole = read_clip(path)
+    on_screen = np.flatnonzero(whole.times == 1.0)[0]
+    for start in (0.0, 0.5, 0.97, 1.0, 1.01, 1.5, 2.0, 2.97, 3.0, 3.5, 3.96, 4.0, 4.5, 5.0):
+        window = whole.window(start, 1.0)
+        assert len(window.frames) == len(window.times) > 0
+        first = np.searchsorted(whole.times, start - 1e-3)
+        if 1.0 < start < 3.95:
+            first = on_screen
+        expected = whole.times[first : np.searchsorted(whole.times, start + 1 - 1e-3)]
+        np.testing.assert_array_equal(window.times, expected)
+        read = read_clip(path, start, 1.0)
+        np.testing.assert_array_equal(read.times, window.times)
+        np.testing.assert_array_equal(read.frames, window.frames)
+        for time in np.arange(max(start, window.times[0]), start + 1, 0.011):
+            shown = window.times[window.nearest_frames(np.array([time]))[0]]
+            begun, to_come = window.times[window.times <= time][-1], window.times[window.times > time][:1]
+            soon = len(to_come) > 0 and to_come[0] - time < min(0.05, time - begun)
+            assert shown == (to_come[0] if soon else begun)
+    assert [len(clip.times) for clip in iter_clips(path, 1.0, 1.0)] == [25, 1, 1, 1, 25, 25]
+
+
+def test_even_frames_are_chosen_to_the_nearest():
+    rng = np.random.default_rng(0)
+    for rate in (10, 12.5, 24, 25, 30, 60):
+        times = np.arange(40) / rate
+        clip = Clip(np.zeros((40, 1, 1, 3), np.uint8), times, np.zeros(0), 16_000, 0.0, 40 / rate)
+        wanted = np.sort(np.concatenate([rng.uniform(-0.1, 41 / rate, 500), (times[1:] + times[:-1]) / 2]))
+        np.testing.assert_array_equal(
+            clip.nearest_frames(wanted), np.searchsorted((times[1:] + times[:-1]) / 2, wanted)
+        )
+    slow = replace(clip, frames=clip.frames[:2], times=np.array([0.0, 1.0]))
+    assert slow.nearest_frames(np.array([0.4, 0.6, 0.94, 0.96])).tolist() == [0, 0, 0, 1]
+
+
+def test_windows_that_begin_or_end_on_half_a_sample_are_of_the_length_they_say():
+    rng = np.random.default_rng(0)
+    for rate in (8_000, 16_000, 22_050, 44_100):
+        for _ in range(300):
+            total, first, last = np.sort(rng.integers(0, 4000, 3))[::-1] / 2
+            if first == total:
+                continue
+            start, duration = last / rate, (first - last) / rate
+            waveform = np.arange(np.floor(total + 0.5), dtype=np.float32)
+            clip = Clip(np.zeros((1, 1, 1, 3), np.uint8), np.zeros(1), waveform, rate, 0.0, total / rate)
+            window = clip.window(start, duration)
+            assert len(window.waveform) == np.floor(first - last + 0.5)
+            if len(window.waveform):
+                assert abs(window.waveform[0] - start * rate) <= 1
+                inner = window.window(start, duration)
+                np.testing.assert_array_equal(inner.waveform, window.waveform)
+    with pytest.raises(ValueError, match="outside the clip"):
+        clip.window(0.0, clip.duration + 2 / rate)
+    with pytest.raises(ValueError, match="outside the clip"):
+        clip.window(-2 / rate, clip.duration)
+
+
+def test_files_are_cut_to_the_length_asked_for_at_half_samples_too(plain):
+    whole = read_clip(plain)
+    for halves in (3, 101, 16_001, 16_003, 31_999):
+        duration = halves / 32_000
+        for start in (0.0, 0.5 / 16_000, 1.5 / 16_000, 0.50003125):
+            clip = read_clip(plain, start, duration)
+            assert len(clip.waveform) == (halves + 1) // 2
+            np.testing.assert_array_equal(clip.waveform, whole.window(start, duration).waveform)
 
 
 @pytest.mark.parametrize(
@@ -203,7 +278,8 @@ def test_many_frames_a_second_are_shrunk_rather_than_refused(folder, monkeypatch
     frames = np.random.default_rng(0).integers(0, 256, (1080, 48, 64, 3), dtype=np.uint8)
     clip = Clip(frames, np.arange(1080) / 120, np.zeros(144_000, np.float32), 16_000, 0.0, 9.0)
     write_clip(clip, folder / "slow_motion.mp4")
-    monkeypatch.setattr(decode, "MAX_CLIP_BYTES", 600 * 48 * 64 * 3)  # as for 7 s of 1280 x 720
+    for module in (buffer, decode):
+        monkeypatch.setattr(module, "MAX_CLIP_BYTES", 600 * 48 * 64 * 3)  # as for 7 s of 1280 x 720
     chunks = list(iter_clips(folder / "slow_motion.mp4", 4.0, 3.5, min_duration=1.0))
     assert [round(chunk.start, 1) for chunk in chunks] == [0.0, 3.5, 5.0]
     assert {chunk.frames.shape[1:3] for chunk in chunks} == {(28, 37)}  # 48 x 64 less a square root of 1/3
@@ -271,6 +347,120 @@ def test_what_cannot_be_answered_says_why_in_a_sentence(folder, plain):
         next(iter_clips(plain, 4, 1))
     with pytest.raises(MediaError, match=r"3.00 s and 3.50 s are needed"):
         next(iter_clips(plain, 9, 1, min_duration=3.5))
+
+
+def tracks_together(path, *sources):
+    """The picture of the first file, and the sound of all."""
+    files = [av.open(str(source)) for source in (sources[0], *sources)]
+    inputs = [file.streams[min(number, 1)] for number, file in enumerate(files)]  # the picture is first
+    with av.open(str(path), "w") as target:
+        outputs = [target.add_stream_from_template(stream) for stream in inputs]
+        packets = [
+            (packet.dts * packet.time_base, number, packet)
+            for number, (file, stream) in enumerate(zip(files, inputs, strict=True))
+            for packet in file.demux(stream)
+            if packet.dts is not None
+        ]
+        for _, number, packet in sorted(packets, key=lambda item: item[:2]):
+            packet.stream = outputs[number]
+            target.mux(packet)
+    return path
+
+
+def loudness(clip):
+    return np.abs(clip.waveform).max()
+
+
+@pytest.fixture(scope="module")
+def silent(folder):
+    return write_media(folder / "silent.mp4", tone_from=99)
+
+
+def spoil_sound(path, track):
+    """Overwrite every packet of a track."""
+    data = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        for packet in container.demux(container.streams.audio[track]):
+            if packet.pos is not None:
+                data[packet.pos : packet.pos + packet.size] = b"\xff" * packet.size
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
+def test_a_silent_track_gives_way_to_one_with_sound(folder, plain, silent, suffix):
+    path = tracks_together(folder / f"two{suffix}", silent, plain)
+    clip = read_clip(path)
+    assert onsets(clip)[1] == pytest.approx(ONSET, abs=0.05)
+    assert clip.warnings == ("sound track 1 is silent; track 2 is used",)
+    for part in iter_clips(path, 1.0, 1.0):
+        assert clip.warnings[0] in part.warnings
+    assert loudness(read_clip(path, audio_stream=1)) < 1e-3
+    chosen = read_clip(path, audio_stream=2)
+    np.testing.assert_array_equal(chosen.waveform, clip.waveform)
+    assert chosen.warnings == ()
+    for use in (read_clip, probe, lambda path, **options: next(iter_clips(path, 1, 1, **options))):
+        for number in (0, 3):
+            with pytest.raises(MediaError, match=f"no sound track {number}; expected a number from 1 to 2"):
+                use(path, audio_stream=number)
+
+
+def test_the_default_track_is_kept_if_it_sounds_at_all(folder, plain, silent):
+    late = write_media(folder / "late.mp4", seconds=12, tone_from=11, size=(16, 16))
+    early = write_media(folder / "early.mp4", seconds=12, size=(16, 16))
+    clip = read_clip(tracks_together(folder / "late_first.mkv", late, early))
+    assert onsets(clip)[1] == pytest.approx(11, abs=0.05)
+    assert clip.warnings == ()
+    clip = read_clip(tracks_together(folder / "sound_first.mp4", plain, silent))
+    assert (loudness(clip), clip.warnings) == (pytest.approx(0.5, abs=0.1), ())
+    clip = read_clip(tracks_together(folder / "both_silent.mp4", silent, silent))
+    assert clip.warnings == ("the sound is silent throughout",)
+
+
+def test_a_track_that_cannot_be_decoded_gives_way_to_one_that_can(folder, plain, silent):
+    clip = read_clip(spoil_sound(tracks_together(folder / "spoilt_first.mp4", silent, plain), 0))
+    assert loudness(clip) > 0.4
+    assert clip.warnings == ("sound track 1 cannot be decoded; track 2 is used",)
+    clip = read_clip(spoil_sound(tracks_together(folder / "spoilt_second.mp4", silent, plain), 1))
+    assert clip.warnings == ("the sound is silent throughout",)
+    with pytest.raises(MediaError, match="no part of its sound is intact"):
+        read_clip(folder / "spoilt_first.mp4", audio_stream=1)
+
+
+def test_sound_goes_on_where_its_rate_and_channels_change(folder):
+    """Several frames share a timestamp in MPEG; the others' are guessed by the rate at the beginning."""
+    for first, second in (((22_050, "stereo"), (48_000, "mono")), ((48_000, "mono"), (16_000, "stereo"))):
+        parts = []
+        for number, (rate, layout) in enumerate((first, second)):
+            path = folder / f"part{number}.ts"
+            with av.open(str(path), "w") as container:
+                video = container.add_stream("libx264", rate=25, options={"g": "12"})
+                video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+                audio = container.add_stream("aac", rate=rate, layout=layout, options={"aac_pns": "0"})
+                t = np.arange(2 * rate) / rate
+                tone = (0.5 * np.sin(2 * np.pi * (500 + 500 * number) * t)).astype(np.float32)
+                wave = av.AudioFrame.from_ndarray(
+                    np.tile(tone, (len(audio.layout.channels), 1)), "fltp", layout
+                )
+                wave.sample_rate, wave.time_base, wave.pts = rate, Fraction(1, rate), 2 * number * rate
+                container.mux([*audio.encode(wave), *audio.encode(None)])
+                for i in range(50):
+                    frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 5 * i, np.uint8))
+                    frame.pts, frame.time_base = 50 * number + i, Fraction(1, 25)
+                    container.mux(video.encode(frame))
+                container.mux(video.encode(None))
+            parts.append(path.read_bytes())
+        (folder / "joined.ts").write_bytes(b"".join(parts))
+        clip = read_clip(folder / "joined.ts")
+        assert clip.duration == pytest.approx(4, abs=0.1)
+        assert not any("no sound" in warning for warning in clip.warnings)
+        window = np.hanning(800)
+        for middle in np.arange(0.1, 3.8, 0.05):
+            if abs(middle - 2) > 0.1:
+                first_sample = round(middle * 16_000) - 400
+                spectrum = np.abs(np.fft.rfft(clip.waveform[first_sample : first_sample + 800] * window))
+                assert spectrum.argmax() * 20 == (500 if middle < 2 else 1000)
+                assert spectrum.max() == pytest.approx(0.5 * window.sum() / 2, rel=0.1)
 
 
 def test_silence_and_a_flat_picture_are_mentioned(tmp_path):

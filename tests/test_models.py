@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import timm
@@ -151,8 +152,8 @@ def test_weights_are_loaded_strictly(mini, tmp_path, change):
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (lambda config: config.pop("heads"), "missing"),
-        (lambda config: config.update(colour="red"), "unknown"),
+        (lambda config: config.pop("heads"), "heads is missing"),
+        (lambda config: config.update(colour="red"), "'colour' is no setting"),
         (lambda config: config.update(family="GAN"), "no known model family"),
         (lambda config: config.update(heads=7), "multiple"),
     ],
@@ -186,8 +187,9 @@ def test_tiny_preset_is_small_and_depends_on_its_seed_only():
     assert not torch.equal(first.state_dict()[name], other.state_dict()[name])
 
 
-def test_base_loads_local_folders_in_the_hubs_formats(tmp_path):
-    """The real loading path, on small models in the same formats as the published ones."""
+@pytest.fixture
+def encoders(tmp_path) -> tuple[Wav2Vec2Model, torch.nn.Module]:
+    """Small models, in folders ``wav2vec2`` and ``vit`` in the same formats as the published ones."""
     wav2vec2 = Wav2Vec2Model(
         Wav2Vec2Config(
             hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
@@ -206,19 +208,76 @@ def test_base_loads_local_folders_in_the_hubs_formats(tmp_path):
         "pretrained_cfg": {"input_size": [3, 32, 32], "mean": [0.1, 0.2, 0.3], "std": [0.5, 0.5, 0.5]},
     }
     (tmp_path / "vit" / "config.json").write_text(json.dumps(card))
+    return wav2vec2.eval(), vit.eval()
 
+
+def test_base_loads_local_folders_in_the_hubs_formats(encoders, tmp_path):
+    wav2vec2, vit = encoders
     model = AVFF.base(str(tmp_path / "wav2vec2"), str(tmp_path / "vit")).eval()
     sound = torch.randn(1, 16_000)
     torch.testing.assert_close(
-        model.audio_encoder.backbone(sound).last_hidden_state, wav2vec2.eval()(sound).last_hidden_state
+        model.audio_encoder.backbone(sound).last_hidden_state, wav2vec2(sound).last_hidden_state
     )
     picture = torch.randn(1, 3, 32, 32)
-    torch.testing.assert_close(model.visual_encoder.backbone(picture), vit.eval()(picture))
+    torch.testing.assert_close(model.visual_encoder.backbone(picture), vit(picture))
     assert model.spec.mean == (0.1, 0.2, 0.3)  # the checkpoint's own, not ImageNet's
     model.save_pretrained(tmp_path / "saved")
     again = AVFF.from_pretrained(tmp_path / "saved")
     assert again.config == model.config
     torch.testing.assert_close(again.visual_encoder.backbone(picture), vit(picture))
+
+
+def change_json(path: Path, **values: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def test_of_a_strangers_audio_encoder_only_its_settings_are_used(encoders, tmp_path):
+    foreign = {
+        "auto_map": {"AutoConfig": "code.Config", "AutoModel": "code.Model"},
+        "_attn_implementation": "stranger/kernel",
+        "attn_implementation": "stranger/kernel",
+        "name_or_path": "stranger/model",
+        "mask_channel_prob": 0.1,
+    }
+    (tmp_path / "wav2vec2" / "code.py").write_text("raise SystemExit('a stranger's code was run')")
+    change_json(tmp_path / "wav2vec2" / "config.json", **foreign)
+    model = AVFF.base(str(tmp_path / "wav2vec2"), str(tmp_path / "vit"))
+    assert model.config.audio["hidden_size"] == 32
+    assert not model.config.audio.keys() & foreign.keys()
+    change_json(tmp_path / "wav2vec2" / "config.json", add_adapter=True)
+    with pytest.raises(AVFFError, match="expects a wav2vec2 model without"):
+        AVFF.base(str(tmp_path / "wav2vec2"), str(tmp_path / "vit"))
+    change_json(tmp_path / "wav2vec2" / "config.json", model_type="stranger")
+    with pytest.raises(AVFFError, match="cannot be loaded here") as caught:
+        AVFF.base(str(tmp_path / "wav2vec2"), str(tmp_path / "vit"))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("card", "sentence"),
+    [
+        ({"model_args": {"checkpoint_path": "weights.pt"}}, "'visual.checkpoint_path' is no setting"),
+        ({"model_args": {"pretrained_cfg": {}}}, "'visual.pretrained_cfg' is no setting"),
+        ({"architecture": "hf-hub:stranger/model"}, "expected a name that timm"),
+        ({"model_args": {}}, "cannot be loaded here"),  # weights of another size
+        ({"model_args": [1]}, "cannot be loaded here"),
+    ],
+    ids=str,
+)
+def test_a_strangers_visual_encoder_is_a_timm_model_with_known_settings(encoders, tmp_path, card, sentence):
+    change_json(tmp_path / "vit" / "config.json", **card)
+    with pytest.raises(AVFFError, match=sentence) as caught:
+        AVFF.base(str(tmp_path / "wav2vec2"), str(tmp_path / "vit"))
+    assert "\n" not in str(caught.value)
+
+
+def test_encoders_without_readable_weights_are_said(encoders, tmp_path):
+    (tmp_path / "vit" / "model.safetensors").write_bytes(b"no weights")
+    with pytest.raises(AVFFError, match="vit cannot be loaded here"):
+        AVFF.base(str(tmp_path / "wav2vec2"), str(tmp_path / "vit"))
+    (tmp_path / "wav2vec2" / "model.safetensors").write_bytes(b"no weights")
+    with pytest.raises(AVFFError, match="wav2vec2 cannot be loaded here"):
+        AVFF.base(str(tmp_path / "wav2vec2"), str(tmp_path / "vit"))
 
 
 @pytest.mark.parametrize("offline", ["0", "1"])

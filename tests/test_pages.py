@@ -3,7 +3,6 @@
 Without built pages or without a browser nothing can be said: that is a failure in CI and a skip elsewhere.
 """
 
-import os
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -14,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from bs4 import BeautifulSoup
 
-from tests.browser import Browser, find_chromium
+from tests.browser import Browser, unavailable
 
 ROOT = Path(__file__).parents[1]
 SITE = ROOT / "_build/html"
@@ -48,10 +47,6 @@ INSPECT = """
 """
 
 
-def unavailable(reason: str) -> None:
-    (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
-
-
 @pytest.fixture(scope="module")
 def pages() -> dict[Path, BeautifulSoup]:
     if not (SITE / "index.html").exists():
@@ -64,10 +59,7 @@ def pages() -> dict[Path, BeautifulSoup]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    executable = find_chromium()
-    if executable is None:
-        unavailable("no Chromium was found; install it, or name one in the variable CHROMIUM")
-    browser = Browser(executable)
+    browser = Browser()
     yield browser
     browser.close()
 

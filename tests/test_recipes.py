@@ -1,5 +1,6 @@
 """Recipes, the plan of a dry run, and the logs of a run that was killed and went on."""
 
+import copy
 import csv
 import math
 from dataclasses import asdict, replace
@@ -15,7 +16,9 @@ from avff_lib.data.manifest import Row
 from avff_lib.errors import AVFFError
 from avff_lib.training.config import TrainConfig
 from avff_lib.training.dry_run import dry_run
+from avff_lib.training.identity import INITIAL_MODEL
 from avff_lib.training.log import TrainingLogger
+from avff_lib.training.loop import fit
 from avff_lib.training.objectives import classification_loss, pretraining_loss
 from avff_lib.training.recipes import LRS3_CLIPS, RECIPES, make_config
 
@@ -44,6 +47,14 @@ def test_what_is_typed_takes_the_place_of_the_recipes_number_and_of_no_other():
     changed = {name for name, value in asdict(typed).items() if value != asdict(recipe)[name]}
     assert changed == {"lr", "seed"}
     assert (typed.lr, typed.seed) == (7e-5, 3)
+
+
+@pytest.mark.parametrize("family", ["AVFF", "AVFFMAE"])
+def test_stage_two_is_validated_a_handful_of_times_on_a_laptop(family):
+    config = make_config("laptop", family, 2, {})
+    assert config.steps / config.validate_every == 4
+    assert all(make_config(recipe, family, 2, {}).validate_every for recipe in RECIPES)
+    assert not any(make_config(recipe, family, 1, {}).validate_every for recipe in RECIPES)
 
 
 @pytest.mark.parametrize(
@@ -149,14 +160,14 @@ class RandomWindows(Dataset[WindowSample]):
         return WindowSample(frames, torch.randn(16_000, generator=generator), row % 2)
 
 
-def a_plan(model, config, tmp_path, objective=classification_loss):
+def a_plan(model, config, tmp_path, objective=classification_loss, **options):
     rows = [
         Row(tmp_path / f"{split}{n}.mp4", label, "FVFA" if label else "RVRA", method, "id", split=split)
         for split, count in (("train", 6), ("val", 2))
         for label, method in ((0, "real"), (1, "swap"))
         for n in range(count)
     ]
-    return dry_run(model, objective, RandomWindows(), rows, 12, config, tmp_path / "run")
+    return dry_run(model, objective, RandomWindows(), rows, 12, config, tmp_path / "run", **options)
 
 
 def test_a_plan_counts_what_the_model_has_and_what_would_be_trained(mini, tmp_path):
@@ -193,3 +204,18 @@ def test_a_plan_foresees_the_memory_of_a_larger_batch(mini, tmp_path):
     assert plan.memory["weights"] == 4 * weights
     assert plan.memory["averaged weights"] == 0
     assert a_plan(mini, replace(config, ema=0.99), tmp_path).memory["averaged weights"] == 4 * weights
+
+
+def test_a_plan_knows_the_run_in_its_folder(mini, tmp_path):
+    config, out = TrainConfig(steps=2, batch_size=2), tmp_path / "run"
+    fit(copy.deepcopy(mini), classification_loss, RandomWindows(), config, out)
+
+    def folder(steps: int, **options) -> str:
+        return a_plan(mini, replace(config, steps=steps), tmp_path, device="cpu", **options).folder
+
+    assert folder(2) == f"{out} holds 2 steps of this run, which is all"
+    assert folder(3) == f"{out} holds 2 steps of this run, and would go on from there"
+    assert folder(1).startswith(f"{out} holds 2 steps of this run, more than the 1 asked for")
+    mini.classifier.mlp[4].bias.data += 1
+    assert folder(2).startswith(f"{out} holds a run with another initial model (")
+    assert folder(2, unknown=[INITIAL_MODEL]) == f"{out} holds 2 steps of this run, which is all"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 from copy import copy
 from dataclasses import replace
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import Browser, find_chromium
+from browser import Browser
 from bs4 import BeautifulSoup
 
 from avff_lib import cli, synth
@@ -27,11 +28,16 @@ from avff_lib.media.encode import write_clip
 from avff_lib.models import Detector
 from avff_lib.models.calibration import Calibration
 from avff_lib.report import Page
-from avff_lib.report.charts import Clock, chance, clock_time, face_line, waveform_outline
+from avff_lib.report.charts import Clock, chance, clock_time, face_line, up, waveform_outline
 from avff_lib.report.patching import patch_activations
 from avff_lib.synth.recording import DURATION
 
 HOSTILE = "<script>alert('x')</script> & \"y\".mp4"  # a name that a file can have
+
+FITTED = Calibration(
+    temperature=1.5, bias=0.2, window_threshold=0.4, unsure=(0.3, 0.7), error_rate=0.05,
+    fpr=0.125, fnr=0.05, clips=120, identities=24,
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +74,8 @@ def folder(clip, tmp_path_factory) -> Path:
 def written(folder) -> dict[str, str]:
     names = [str(folder / "videos"), str(folder / HOSTILE.replace("/", "_"))]
     page, table = folder / "page.html", folder / "table.csv"
-    assert cli.main(["predict", *names, "--report", str(page), "--csv", str(table)]) == 2
+    command = ["predict", *names, "--report", str(page), "--csv", str(table), "--workers", "2"]
+    assert cli.main(command) == 2
     assert sorted(path.name for path in folder.iterdir() if path.is_file())[1:] == ["page.html", "table.csv"]
     return {"page": page.read_text(), "table": table.read_text()}
 
@@ -141,19 +148,21 @@ def test_the_table_has_a_row_for_each_file(written):
     assert tuple(rows[0]) == CSV_COLUMNS
     assert [Path(row["path"]).name for row in rows] == ["b.mp4", "a.MP4", HOSTILE.replace("/", "_")]
     fake, pair, none = rows
-    assert float(fake["prediction"]) > float(fake["threshold"])
+    assert fake["label"] == "fake"
+    assert float(fake["threshold"]) < float(fake["score"]) == float(fake["prediction"])
+    assert fake["reasons"] == ""
     start, end = map(float, fake["segments"].split(";")[0].split("-"))
     assert start < 1.6 < end
     assert pair["faces"] == "2"
     assert re.fullmatch(r"sound 2\.\d+-3\.2", pair["gaps"])
-    assert none["label"] == none["prediction"] == ""
+    assert none["label"] == none["score"] == none["prediction"] == ""
     assert "cannot be read" in none["error"]
 
 
 def test_what_was_scored_before_an_interruption_is_not_lost(folder, monkeypatch, capsys):
     analyzed = []
 
-    def interrupted(path, model, *, progress=None):
+    def interrupted(path, model, **_):
         if analyzed:
             raise KeyboardInterrupt
         analyzed.append(path)
@@ -163,10 +172,68 @@ def test_what_was_scored_before_an_interruption_is_not_lost(folder, monkeypatch,
 
     monkeypatch.setattr(predictor, "analyze_file", interrupted)
     table = folder / "half.csv"
-    assert cli.main(["predict", str(folder / "videos"), "--csv", str(table), "--json"]) == 130
+    command = ["predict", str(folder / "videos"), "--csv", str(table), "--json", "--workers", "1"]
+    assert cli.main(command) == 130
     assert len(table.read_text().splitlines()) == 2
     assert len(json.loads(capsys.readouterr().out)) == 1
     table.unlink()
+
+
+def test_processes_change_nothing(folder, written, tmp_path):
+    names = [str(folder / "videos"), str(folder / HOSTILE.replace("/", "_"))]
+    page, table = tmp_path / "page.html", tmp_path / "table.csv"
+    assert cli.main(["predict", *names, "--report", str(page), "--csv", str(table), "--workers", "1"]) == 2
+    assert table.read_text() == written["table"]
+    assert page.read_text() == written["page"]
+
+
+def test_a_file_that_crashes_its_process_takes_no_other_with_it():
+    def analyze(path):
+        if path.name == "bad":
+            os._exit(1)
+        return path.name
+
+    paths = [Path(name) for name in ("a", "bad", "b", "c")]
+    in_parallel = import_module("avff_lib.cli.predict")._in_parallel
+    found = list(in_parallel(analyze, paths, 2, lambda path, error: f"{path} crashed: {error}"))
+    assert [found[0], *found[2:]] == ["a", "b", "c"]
+    assert found[1].startswith("bad crashed: a worker process crashed")
+
+
+@pytest.mark.parametrize("option", ["--workers", "--batch-size"])
+def test_less_than_one_is_refused(option, capsys):
+    assert cli.main(["predict", "x.mp4", option, "0"]) == 2
+    assert "is 0; expected 1 or more" in capsys.readouterr().err
+
+
+def test_lines_for_people_put_the_label_first(analysis, capsys):
+    print_prediction = import_module("avff_lib.cli.predict")._print_prediction
+    file = replace(analysis.prediction, path="clip.mp4", score=0.99, threshold=0.53)
+    print_prediction(replace(file, label="fake", prediction=0.99))
+    first, *rest = capsys.readouterr().out.splitlines()
+    assert first == "clip.mp4: fake: score 0.99, threshold 0.53, 6 of 6 windows scored"
+    assert any("above their threshold from" in line for line in rest)
+    print_prediction(replace(file, label="undetermined", reasons=("out_of_distribution", "unsure")))
+    first, *rest = capsys.readouterr().out.splitlines()
+    assert first.startswith(
+        "clip.mp4: undetermined (out of distribution, unsure): score 0.99, threshold 0.53, "
+    )
+    assert (
+        rest[0] == "  out of distribution: the file is unlike the clips that the detector was calibrated on"
+    )
+    assert not any("threshold" in line for line in rest)
+
+
+def test_error_rates_say_whom_they_were_measured_on():
+    text = common.error_rates(FITTED)
+    assert text.startswith(
+        "12.5% false positives and 5.0% false negatives on 120 validation clips of 24 people"
+    )
+    assert "left out of the fit" in text
+    alone = replace(FITTED, fpr=None, fnr=None, clips=3, identities=1)
+    assert (
+        common.error_rates(alone) == "error rates that 3 validation clips of 1 people are too few to measure"
+    )
 
 
 # -- the page --
@@ -190,7 +257,7 @@ def test_names_are_escaped_and_folders_not_told(written, soup):
 
 def test_the_page_says_what_the_prediction_says(soup, written):
     fake, pair, none = soup.find_all("section")
-    assert "Verdict: fake" in fake.get_text()
+    assert fake.find(class_="word").get_text() == "fake"
     assert "Predicted fake" in fake.get_text()
     assert "no sound from" in pair.get_text()
     assert len(pair.find_all("img", class_="thumbnail")) == 2
@@ -231,9 +298,8 @@ def test_words_stand_out_from_the_page_by_day_and_by_night(written):
                 assert (light + 0.05) / (dark + 0.05) >= 4.5, (ink, ground)  # WCAG 2, level AA
 
 
-@pytest.mark.skipif(find_chromium() is None, reason="no Chromium")
 def test_the_page_fits_a_telephone(folder, written):
-    browser = Browser(find_chromium())
+    browser = Browser()
     try:
         for width in (390, 1200):
             browser.open((folder / "page.html").as_uri(), width=width, dark=width == 390)
@@ -265,29 +331,65 @@ def test_patching_starts_from_the_two_extreme_windows(model, analysis):
     assert result.patches[2].score > min(patch.score for patch in result.patches)
 
 
-def test_the_page_says_where_the_detector_is_unsure_and_how_often_it_was_wrong(model, analysis):
-    def text(prediction: FilePrediction) -> str:
-        page = Page(model)
-        page.add(replace(analysis, prediction=prediction))
-        return " ".join(BeautifulSoup(page.html(), "html.parser").get_text().split())
-
-    assert "never calibrated" in text(replace(analysis.prediction, calibration=Calibration()))
-    fitted = Calibration(1.5, 0.2, (0.3, 0.7), 0.05, 0.125, 0.05, clips=120, identities=24)
-    shown = text(replace(analysis.prediction, unsure=True, calibration=fitted))
-    assert "Verdict: fake, but unsure" in shown
-    assert "This lies between 0.30 and 0.70. Only outside of that range are errors limited to 5 %" in shown
-    assert "120 validation videos of 24 people" in shown
-    assert "12.5 % of the real ones were labelled fake, and 5.0 % of the fake ones real" in shown
+def section(model, analysis, **changes) -> BeautifulSoup:
+    """The section of an analysis in which some of the prediction is another."""
+    page = Page(model)
+    page.add(replace(analysis, prediction=replace(analysis.prediction, calibration=FITTED, **changes)))
+    return BeautifulSoup(page.html(), "html.parser").section
 
 
-def test_the_page_says_when_a_file_is_out_of_distribution(model, analysis):
-    for score, far in ((0.9, False), (1.7, True)):
-        page = Page(model)
-        ood_scores = {"audio": score, "visual": 0.5}
-        page.add(replace(analysis, prediction=replace(analysis.prediction, ood_scores=ood_scores)))
-        text = " ".join(BeautifulSoup(page.html(), "html.parser").get_text().split())
-        assert ("out of distribution: its audio features lie 1.70 times as far" in text) == far
-        assert ("but out of distribution" in text) == far
+def words(tag) -> str:
+    return " ".join(tag.get_text().split())
+
+
+def test_the_label_stands_first_and_how_often_it_is_wrong_below(model, analysis):
+    shown = section(model, analysis, label="fake", score=0.9, prediction=0.9)
+    assert shown["class"] == ["fake"]
+    text = words(shown)
+    assert text.index("fake") < text.index("Score 0.90, threshold") < text.index("How sure is that?")
+    assert "120 validation clips of 24 people" in text
+    assert "12.5 % of the real clips lay above the threshold, and 5.0 % of the fake ones below" in text
+    above = sum(window.score >= FITTED.window_threshold for window in analysis.prediction.windows)
+    assert f"{above} of {len(analysis.prediction.windows)} lie at or above their own threshold, 0.40" in text
+    line = shown.find("path", class_="limit")["d"]
+    assert line == f"M0 {100 - up(0.4)}H100"
+
+
+def test_an_undetermined_file_is_called_neither_real_nor_fake(model, analysis):
+    changes = {"label": "undetermined", "score": 0.99, "prediction": None}
+    sure = {"audio": 0.9, "visual": 0.5}
+    cases = (
+        (("unsure",), sure, "Unsure: the score is too common"),
+        (("low_coverage",), sure, "a label takes 50 % of its windows, and 3 or more"),
+        (("out_of_distribution",), {"audio": 1.7, "visual": 0.5}, "its audio features lie 1.70 times as far"),
+        (("uncalibrated",), {}, "Uncalibrated: the detector was never"),
+    )
+    for reasons, ood_scores, sentence in cases:
+        shown = section(model, analysis, reasons=reasons, ood_scores=ood_scores, **changes)
+        assert shown["class"] == ["undetermined"]
+        assert shown.find(class_="word").get_text() == "undetermined"
+        assert sentence in words(shown.find(class_="label"))
+        assert "Predicted fake" not in words(shown)
+        # Where scores are no probabilities nothing is concluded from them.
+        concludes = not {"out_of_distribution", "uncalibrated"} & {*reasons}
+        assert bool(shown.find(class_="scale")) == bool(shown.find(class_="part")) == concludes
+        assert ("What raised the score there" in words(shown)) == concludes
+    only_below = words(section(model, analysis, reasons=("unsure",), ood_scores=sure, **changes))
+    assert "only below 0.30 and above 0.70 are errors limited to 5 %" in only_below
+
+
+def test_several_files_are_listed_by_their_labels(model, analysis):
+    page = Page(model)
+    for changes in (
+        {"label": "real"},
+        {"label": "undetermined", "reasons": ("out_of_distribution", "unsure")},
+    ):
+        page.add(replace(analysis, prediction=replace(analysis.prediction, **changes)))
+    cells = [
+        words(row.find_all("td")[0])
+        for row in BeautifulSoup(page.html(), "html.parser").select("tbody")[0]("tr")
+    ]
+    assert cells == ["real", "undetermined (out of distribution, unsure)"]
 
 
 def test_of_many_faces_those_that_speak_most_are_listed(model, analysis):
@@ -295,7 +397,7 @@ def test_of_many_faces_those_that_speak_most_are_listed(model, analysis):
     evidence.thumbnails = dict.fromkeys(range(1, 21), evidence.thumbnails[1])
     faces = tuple(FacePrediction(number, 0.0, 3.2, number, 0.1) for number in range(1, 21))
     page = Page(model)
-    page.add(predictor.FileAnalysis(replace(analysis.prediction, faces=faces), evidence))
+    page.add(replace(analysis, prediction=replace(analysis.prediction, faces=faces), evidence=evidence))
     soup = BeautifulSoup(page.html(), "html.parser")
     listed = [image["alt"] for image in soup.find_all("img", class_="thumbnail")]
     assert listed == [f"Face {number}" for number in (1, *range(10, 21))]  # the first one is selected
@@ -337,6 +439,7 @@ def test_json_and_csv_agree(folder, written, capsys):
     assert cli.main(["predict", str(folder / "videos" / "b.mp4"), "--json"]) == 0
     (found,) = json.loads(capsys.readouterr().out)
     row = next(csv.DictReader(written["table"].splitlines()))
-    assert float(row["prediction"]) == pytest.approx(found["prediction"])
+    assert float(row["score"]) == pytest.approx(found["score"])
+    assert row["label"] == found["label"]
     assert float(row["ood_audio"]) == pytest.approx(found["ood_scores"]["audio"])
     assert row["segments"] == ";".join(f"{part['start']}-{part['end']}" for part in found["segments"])

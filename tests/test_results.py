@@ -13,8 +13,10 @@ from conftest import MINI
 from test_avff_mae import MINI as MINI_MAE
 
 from avff_lib.data.examples import Example
-from avff_lib.data.manifest import Row
+from avff_lib.data.manifest import Row, read_manifest
 from avff_lib.errors import AVFFError
+from avff_lib.faces.track import track_faces
+from avff_lib.inference.sync import measure_sync
 from avff_lib.media.clip import Clip
 from avff_lib.models import AVFF, AVFFMAE, AVFFConfig
 from avff_lib.nn.features import Features
@@ -30,6 +32,7 @@ import common  # noqa: E402
 import controls  # noqa: E402
 import label_efficiency  # noqa: E402
 import leave_one_out  # noqa: E402
+import other_renderer  # noqa: E402
 import real_sync  # noqa: E402
 
 SCRIPTS = (ablations, controls, label_efficiency, leave_one_out, real_sync)
@@ -290,3 +293,37 @@ def test_synchrony_is_the_cosine_of_the_changes(mini, monkeypatch, sign):
 
     monkeypatch.setattr(mini, "encode", encode)
     assert real_sync.synchrony(mini, example(0, "real", "test").clip) == pytest.approx(sign, abs=1e-5)
+
+
+# --- the other renderer ---
+
+
+def test_the_other_renderer_shows_one_face_whose_lips_follow_the_voice_unless_it_is_shifted(monkeypatch):
+    monkeypatch.setattr(other_renderer, "SECONDS", 2.4)
+    real, shifted = (
+        other_renderer.make_clip(other_renderer.Plan(0, 5, 1, method)) for method in ("real", "shifted")
+    )
+    again = other_renderer.make_clip(other_renderer.Plan(0, 5, 1, "real"))
+    np.testing.assert_array_equal(real.frames, again.frames)
+    np.testing.assert_array_equal(real.waveform, again.waveform)
+    (track,) = track_faces(real)
+    assert track.detected.all()
+    assert abs(measure_sync(real).lag) < 0.1
+    assert abs(measure_sync(shifted).lag) > 0.15
+
+
+def test_the_other_renderer_writes_a_manifest_of_all_methods(tmp_path, monkeypatch):
+    monkeypatch.setattr(other_renderer, "SECONDS", 0.4)
+    monkeypatch.setattr(
+        other_renderer, "parallel_map", lambda function, items, *_, **__: map(function, items)
+    )
+    other_renderer.main(tmp_path, clips=6)
+    rows = read_manifest(tmp_path / "manifest.csv")
+    assert [row.method for row in rows[1::2]] == list(other_renderer.FAKES)
+    assert {row.method for row in rows[::2]} == {"real"}
+    for row in rows:
+        assert row.path.is_file()
+        assert row.label == (row.method != "real") == bool(row.fake_segments)
+    plans = other_renderer.plan_clips(80, seed=0)
+    assert {plan.person for plan in plans if plan.method == "real"} == set(range(other_renderer.PEOPLE))
+    assert {plan.person for plan in plans if plan.method != "real"} == set(range(other_renderer.PEOPLE))

@@ -16,6 +16,8 @@ from avff_lib.errors import AVFFError
 from avff_lib.evaluation import robustness
 from avff_lib.evaluation.evaluate import score_examples
 from avff_lib.evaluation.perturbations import PERTURBATIONS
+from avff_lib.faces.tracked import crop_again, iter_tracked
+from avff_lib.inference.predictor import score_pieces
 from avff_lib.media.decode import read_clip
 from avff_lib.media.encode import write_clip
 from avff_lib.models import AVFF, AVFFConfig
@@ -59,13 +61,15 @@ def test_untouched_clips_score_as_in_an_evaluation(rows, tmp_path):
     assert [entry.row for entry in skipped] == rows[-1:]
     examples, _ = load_examples(rows[:-1], model.spec)
     expected = score_examples(model, examples)
-    assert [scores[str(row.path)]["untouched"] for row in rows[:-1]] == [[value] for value in expected]
-    # A cell by hand: the whole clip is darkened, and the face cut out where it was.
+    found = [scores[str(row.path)]["untouched"] for row in rows[:-1]]
+    assert found == [[pytest.approx(value, abs=1e-6)] for value in expected]
+    # A cell by hand: the whole clip is darkened, and the faces cut out where they were.
     clip = read_clip(rows[0].path, sample_rate=model.spec.sample_rate)
     dark = replace(clip, frames=np.rint(clip.frames * 0.35).astype(np.uint8))
-    _, face = robustness.read_speaker(rows[0], model.spec)
-    (by_hand,) = score_examples(model, [replace(examples[0], clip=robustness.crop_face(dark, face, 32))])
-    assert scores[str(rows[0].path)]["contrast"][4] == pytest.approx(by_hand, abs=1e-6)
+    (piece,) = iter_tracked(rows[0].path, 32, sample_rate=model.spec.sample_rate)
+    dark = replace(dark, waveform=piece.waveform)
+    by_hand = score_pieces(rows[0].path, [crop_again(piece, dark, 32)], model)
+    assert scores[str(rows[0].path)]["contrast"][4] == pytest.approx(by_hand.raw, abs=1e-6)
     assert all(len(set(cells["contrast"])) == 5 for cells in scores.values())
 
 

@@ -3,11 +3,11 @@
 import logging
 from collections import Counter
 from dataclasses import fields, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import save_file
 
 from avff_lib.data import dataset
 from avff_lib.data.dataset import MIN_PSEUDO_FAKE_SHIFT, AVDataset, pseudo_fake, random_window
@@ -16,7 +16,7 @@ from avff_lib.data.labels import possible_labels, window_label
 from avff_lib.data.loader import BatchReader, make_loader
 from avff_lib.data.manifest import Row
 from avff_lib.data.sampler import WindowSampler
-from avff_lib.data.shards import STREAMS, StoredExample
+from avff_lib.data.shards import StoredExample, _PartWriter
 from avff_lib.data.transforms import LIGHT, STRONG, Augment, change_speed
 from avff_lib.errors import AVFFError
 from avff_lib.inference.windows import window_starts
@@ -93,13 +93,19 @@ def identities() -> list[Example]:
 
 def stored(examples: list[Example], folder) -> list[StoredExample]:
     """Each clip in a shard of its own."""
-    entries = []
-    for number, example in enumerate(examples):
-        path = folder / f"{number}.safetensors"
-        save_file({f"00.{name}": np.array(getattr(example.clip, name)) for name in STREAMS}, path)
-        row = replace(example.row, path=folder / f"{number}.mp4")
-        entries.append(StoredExample(row, path, "00", RATE, 0.0, example.clip.duration))
-    return entries
+    return [
+        store(replace(example, row=replace(example.row, path=folder / f"{number}.mp4")))
+        for number, example in enumerate(examples)
+    ]
+
+
+def store(example: Example) -> StoredExample:
+    """A clip in a shard beside its file."""
+    writer = _PartWriter(example.row.path.with_suffix(".safetensors"))
+    entry = writer.add("00", example)
+    writer.flush()
+    about = {name: entry[name] for name in ("key", "stored", "speaker", "start", "duration")}
+    return StoredExample(row=example.row, shard=example.row.path.with_suffix(".safetensors"), **about)
 
 
 def batch_at(examples, size, step=0, rows=slice(None), *, seed=0, transforms=MIRRORED, **options):
@@ -119,7 +125,10 @@ def same(one, other) -> bool:
 
 def test_windows_are_labelled_by_what_is_fake_in_them():
     row = Row(None, 1, "FVFA", "x", "a", fake_segments=((1.0, 2.0),))
-    assert [window_label(row, start, 1.0) for start in (0.0, 0.2, 0.3, 1.0, 1.7, 1.8)] == [0, 0, 1, 1, 1, 0]
+    starts = (0.0, 0.2, 0.25, 0.3, 1.0, 1.7, 1.8, 2.0)
+    assert [window_label(row, start, 1.0) for start in starts] == [0, None, 1, 1, 1, 1, None, 0]
+    assert window_label(row, 0.0009, 1.0) == 0  # segments are written with three decimals
+    assert window_label(replace(row, fake_segments=((1.0, 1.15), (1.4, 1.5))), 0.9, 1.0) == 1  # both together
     assert window_label(Row(None, 1, "FVFA", "x", "a"), 0.0, 1.0) == 1
     assert window_label(Row(None, 0, "RVRA", "real", "a"), 0.0, 1.0) == 0
 
@@ -206,7 +215,7 @@ def test_all_frames_are_changed_alike(name):
 def test_strengths_of_zero_change_nothing(windows):
     clip, rng = claps(0), np.random.default_rng(0)
     changed = NONE(clip, rng)
-    for name in STREAMS:
+    for name in ("frames", "times", "waveform"):
         assert np.array_equal(getattr(changed, name), getattr(clip, name))
     window, _ = random_window(Example(clock().row, clip), SPEC, rng, transforms=NONE)
     cut = clip.window(window.start, 1.0)
@@ -347,9 +356,73 @@ def test_classes_are_those_of_windows_not_of_clips():
     assert (fake_share[of_partly & (labels == 0)] < 0.3).all()
 
 
+def fake_in(*segments: tuple[float, float], seconds: float = 3.2) -> Example:
+    """A clip that is fake in some places, and shows what time it is."""
+    return replace(clock(seconds), row=Row(Path("a.mp4"), 1, "FVFA", "x", "a", fake_segments=segments))
+
+
+@pytest.mark.parametrize("speed", [0.0, 0.1])
+@pytest.mark.parametrize("label", [0, 1, None])
+def test_windows_that_are_fake_by_less_than_a_quarter_are_never_drawn(windows, label, speed):
+    example, rng, labels = fake_in((1.0, 1.6)), np.random.default_rng(0), Counter()
+    for _ in range(150):
+        window, found = random_window(example, SPEC, rng, transforms=Augment(speed=speed), label=label)
+        heard = window.waveform[[200, 15_800]] / 0.3  # seconds of the clip
+        rate = (heard[1] - heard[0]) / 15_600
+        begin, end = heard[0] - 200 * rate, heard[1] + 200 * rate
+        share = max(0.0, min(end, 1.6) - max(begin, 1.0)) / (end - begin)
+        assert share > 0.245 if found else share < 0.005
+        labels[found] += 1
+    assert set(labels) == ({0, 1} if label is None else {label})
+
+
+def test_clips_whose_windows_have_no_label_are_not_drawn_from(identities):
+    brief, short = fake_in((1.3, 1.5), (2.4, 2.6)), fake_in((0.0, 0.1), seconds=1.0)
+    assert possible_labels(brief, SPEC) == {0}  # before the first
+    assert possible_labels(short, SPEC) == set()
+    assert possible_labels(clock(0.8), SPEC) == set()
+    for examples in ([short], [clock(0.8)]):
+        with pytest.raises(AVFFError, match="the 1 clips to train on are too short, or hardly any"):
+            WindowSampler(AVDataset(examples, SPEC), batch_size=4, steps=1)
+    dataset = AVDataset([clock(), short, fake_in((0.0, 3.2)), clock(0.8)], SPEC, transforms=NONE)
+    sampler = WindowSampler(dataset, batch_size=100, steps=1)
+    assert {index for draw in next(iter(sampler)) for index in draw.clips} == {0, 2}
+
+
+def test_the_middle_window_of_a_clip_has_a_label():
+    starts = {(): 1.1, ((1.5, 1.9),): 1.1, ((1.9, 3.2),): 1.155, ((1.0, 1.2),): 1.265}
+    for segments, start in starts.items():
+        sample = AVDataset([fake_in(*segments)], SPEC)[0]
+        shown = (sample.frames[:, 0, 0, 0] + 1) / 2 * 255 / 70
+        assert shown.numpy() == pytest.approx(start + SPEC.frame_times, abs=0.02 + 1 / 70 + 1e-3), segments
+        assert sample.label == window_label(fake_in(*segments).row, start, 1.0)
+    with pytest.raises(AVFFError, match=r"each window of a\.mp4 is fake by less than 25%"):
+        AVDataset([fake_in((0.5, 0.6), seconds=1.1)], SPEC)[0]
+    with pytest.raises(AVFFError, match=r"face in a\.mp4 lasts 0\.80 s, a window 1 s"):
+        AVDataset([fake_in(seconds=0.8)], SPEC)[0]
+
+
+def test_a_picture_that_freezes_is_drawn_from_like_any_other(windows):
+    """Three seconds without a frame: what is shown is the last one before."""
+    times = np.concatenate([np.arange(25), np.arange(100, 150)]) / 25
+    frames = np.broadcast_to((times * 40).astype(np.uint8)[:, None, None, None], (75, 32, 32, 3))
+    clip = Clip(frames, times, np.zeros(6 * RATE, np.float32), RATE, 0.0, 6.0)
+    rng, frozen = np.random.default_rng(0), 0
+    for _ in range(200):
+        window, _ = random_window(Example(clock().row, clip), SPEC, rng, transforms=MIRRORED)
+        moments = window.start + SPEC.frame_times
+        expected = np.where((moments > 1.0) & (moments < 4.0), 0.96, moments)
+        surely = np.abs(moments - 3.975) > 0.03  # the new picture may come up to 50 ms early
+        assert window.frames[surely, 0, 0, 0] / 40 == pytest.approx(expected[surely], abs=0.05)
+        frozen += len(np.unique(window.frames)) == 1
+    assert frozen > 50
+
+
 def test_a_label_that_a_clip_does_not_have_is_refused():
     with pytest.raises(AVFFError, match="no window with the label 1"):
         random_window(clock(), SPEC, np.random.default_rng(0), label=1)
+    with pytest.raises(AVFFError, match="no window with a label"):
+        random_window(fake_in((0.5, 0.6), seconds=1.1), SPEC, np.random.default_rng(0))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -359,10 +432,9 @@ def test_what_cannot_be_read_is_skipped_named_once_and_counted(identities, tmp_p
     expected = [batch_at(good, 40, step) for step in range(3)]
     cut, rotten = good[3], good[35]
     cut.shard.write_bytes(cut.shard.read_bytes()[:500])
-    clip = identities[35].clip
-    sound = clip.waveform.copy()
+    sound = identities[35].clip.waveform.copy()
     sound[100] = np.nan
-    save_file({"00.frames": clip.frames, "00.times": clip.times, "00.waveform": sound}, rotten.shard)
+    store(Example(rotten.row, replace(identities[35].clip, waveform=sound)))
     dataset = AVDataset(good, SPEC, transforms=MIRRORED)
     reader = BatchReader(make_loader(dataset, batch_size=40, steps=3, num_workers=workers))
     with caplog.at_level(logging.WARNING):

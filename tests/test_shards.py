@@ -143,7 +143,7 @@ def test_mending_that_is_interrupted_keeps_what_was_whole_behind_it(dataset, cop
         (lambda folder: (folder / "shard-00001.safetensors").write_bytes(b"half"), "missing or not whole"),
         (lambda folder: (folder / "index.json").write_text("{"), "not an index"),
         (
-            lambda folder: (folder / "index.json").write_text('{"format": 1}'),
+            lambda folder: (folder / "index.json").write_text('{"format": 2}'),
             "it lacks complete",
         ),
         (lambda folder: (folder / "index.json").unlink(), "avff prepare DATA"),

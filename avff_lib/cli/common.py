@@ -7,17 +7,37 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from avff_lib.errors import AVFFError
 from avff_lib.utils.atomic import atomic_write
 
 if TYPE_CHECKING:
+    import torch
+
     from avff_lib.data.examples import Example, Skipped
     from avff_lib.data.manifest import Row
     from avff_lib.data.shards import StoredExample
     from avff_lib.models.calibration import Calibration
     from avff_lib.preprocess.spec import InputSpec
+
+
+Device = Literal["auto", "cpu", "cuda"]
+
+
+def pick_device(device: Device) -> torch.device:
+    """The device that ``--device`` names; ``auto`` is the GPU if there is one.
+
+    Raises:
+        AVFFError: there is no GPU that PyTorch can use.
+    """
+    import torch
+
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise AVFFError("--device is cuda, but PyTorch finds no GPU here; take --device cpu, or auto")
+    return torch.device(device)
 
 
 def rows_of(data: Path, split: str | None = None) -> list[Row]:
@@ -80,11 +100,12 @@ def print_skipped(skipped: Sequence[tuple[str, str]]) -> None:
 
 
 def error_rates(fitted: Calibration) -> str:
-    """Error rates of a calibrated detector in validation, to stand in a sentence."""
-    return (
-        f"{fitted.fpr:.1%} false positives and {fitted.fnr:.1%} false negatives on {fitted.clips} validation "
-        f"clips of {fitted.identities} people"
-    )
+    """Error rates of a calibrated detector at its threshold, to stand in a sentence."""
+    clips = f"{fitted.clips} validation clips of {fitted.identities} people"
+    if fitted.fpr is None or fitted.fnr is None:
+        return f"error rates that {clips} are too few to measure"
+    rates = f"{fitted.fpr:.1%} false positives and {fitted.fnr:.1%} false negatives"
+    return f"{rates} on {clips}, each left out of the fit in turn"
 
 
 def make_folder(out: Path) -> None:

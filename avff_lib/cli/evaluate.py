@@ -8,7 +8,16 @@ from typing import Annotated, Literal
 
 from tyro.conf import arg
 
-from avff_lib.cli.common import by_path, examples_of, make_folder, print_skipped, write_json
+from avff_lib.cli.common import (
+    Device,
+    by_path,
+    make_folder,
+    pick_device,
+    print_skipped,
+    rows_of,
+    stored_examples,
+    write_json,
+)
 from avff_lib.errors import AVFFError
 
 
@@ -18,6 +27,8 @@ def evaluate(
     split: Literal["test", "all"] = "test",
     out: Path | None = None,
     json_: Annotated[bool, arg(name="json")] = False,
+    device: Device = "auto",
+    workers: int | None = None,
 ) -> None:
     """Measure how good a detector is on a dataset, overall and by group.
 
@@ -27,21 +38,29 @@ def evaluate(
         split: the test clips, or all of them.
         out: folder for metrics.json, table.csv, scores.csv (one row per video), and the figures.
         json_: print the metrics as JSON instead of a table.
+        device: to run the detector on; auto is the GPU if there is one.
+        workers: processes that score files at the same time; by default one per core, on a GPU one.
     """
     from rich.console import Console
 
+    from avff_lib.data.shards import left_out
     from avff_lib.evaluation.evaluate import evaluate_scores, score_readable
     from avff_lib.models import Detector
     from avff_lib.report.evaluation import print_summary, write_folder
 
     if out is not None:
         make_folder(out)
-    model = Detector.from_pretrained(checkpoint)
-    examples, skipped = examples_of(data, model.spec, lambda row: split in ("all", row.split))
-    if not examples:
-        reason = f"the first one: {skipped[0][1]}" if skipped else "choose another split"
-        raise AVFFError(f"none of the {split} clips of {data} can be used; {reason}")
-    scored, unreadable = score_readable(model, examples)
+    model = Detector.from_pretrained(checkpoint, device=pick_device(device))
+    skipped: list[tuple[str, str]] = []
+    if stored := stored_examples(data, model.spec):
+        skipped = left_out(data, model.spec)
+        examples = [example for example in stored if split in ("all", example.row.split)]
+        if not examples:
+            raise AVFFError(f"{data} holds no {split} clips; choose another split")
+        scored, unreadable = score_readable(model, examples)
+    else:
+        rows = rows_of(data, None if split == "all" else split)
+        scored, unreadable = score_readable(model, rows, workers=workers)
     skipped = skipped + by_path(unreadable)
     metrics = evaluate_scores(model, scored)
     metrics["skipped"] = [{"path": path, "reason": reason} for path, reason in skipped]

@@ -6,23 +6,27 @@ import csv
 import glob
 import io
 import json
+import os
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
+from functools import cache, partial
 from os.path import exists, isdir, isfile  # False for paths that Path.exists raises on
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from tqdm import tqdm
 from tyro.conf import Positional, arg
 
-from avff_lib.cli.common import error_rates
+from avff_lib.cli.common import Device, error_rates, pick_device
 from avff_lib.errors import AVFFError
 from avff_lib.utils.atomic import atomic_write
 from avff_lib.utils.extras import require_extra
 
 if TYPE_CHECKING:
+    import torch
+
     from avff_lib.inference.prediction import FilePrediction
     from avff_lib.inference.predictor import FileAnalysis
     from avff_lib.models import Detector
@@ -49,7 +53,8 @@ VIDEO_SUFFIXES = {
 CSV_COLUMNS = (
     "path",
     "label",
-    "unsure",
+    "reasons",
+    "score",
     "prediction",
     "threshold",
     "face",
@@ -58,6 +63,7 @@ CSV_COLUMNS = (
     "coverage",
     "ood_audio",
     "ood_visual",
+    "ood_joint",
     "segments",
     "gaps",
     "warnings",
@@ -65,6 +71,9 @@ CSV_COLUMNS = (
     "trained_on",
     "error",
 )
+SEVERAL_FILES = 4  # from here on processes are worth starting, which takes as long as 20 s of video
+
+Result = TypeVar("Result")
 
 
 def predict(
@@ -73,8 +82,12 @@ def predict(
     json_: Annotated[bool, arg(name="json")] = False,
     csv_: Annotated[Path | None, arg(name="csv")] = None,
     report: Path | None = None,
+    device: Device = "auto",
+    batch_size: int = 16,
+    audio_stream: int | None = None,
+    workers: int | None = None,
 ) -> int:
-    """Score videos, and label each one real or fake.
+    """Score videos, and label each one real, fake or undetermined.
 
     Args:
         files: videos with sound, folders that are searched for them, or patterns such as clips/scene?.mp4.
@@ -82,11 +95,18 @@ def predict(
         json_: print a JSON list with one object per file instead of lines for people.
         csv_: write a table to this file, one row per video.
         report: write a page to this file, to be opened in a browser.
+        device: where the detector runs; auto takes a GPU if there is one.
+        batch_size: windows that the detector takes at once.
+        audio_stream: number of the sound track, from 1; by default the one that players play, or another one
+            if that is silent.
+        workers: files scored at once, each in a process; by default one per core for four files or more,
+            and one with a GPU.
     """
     if report is not None:
         require_extra("avff predict --report", "matplotlib")
-    from avff_lib.models import Detector
-
+    for name, value in (("batch size", batch_size), ("number of workers", workers)):
+        if value is not None and value < 1:
+            raise AVFFError(f"the {name} is {value}; expected 1 or more")
     paths = media_files(files)
     for out in (csv_, report):
         _check_output(out, paths)
@@ -94,18 +114,35 @@ def predict(
         raise AVFFError(f"{csv_} cannot be a table and a page; name another file for one of them")
     if report is not None:
         from avff_lib.report import Page
-    model = Detector.from_pretrained(checkpoint)
+    where = pick_device(device)
+    model = _detector(checkpoint, where)
     page = None if report is None else Page(model)
+    if workers is None:
+        alone = where.type == "cuda" or len(paths) < SEVERAL_FILES
+        workers = 1 if alone else os.cpu_count() or 1
+    workers = min(workers, len(paths))
+    analyses: Iterator[FileAnalysis]
+    if workers == 1:
+        analyses = (_analyze(path, model, batch_size, audio_stream) for path in paths)
+    else:
+        analyze = partial(
+            _analyze_in_worker,
+            checkpoint=checkpoint,
+            device=where,
+            batch_size=batch_size,
+            audio_stream=audio_stream,
+            evidence=report is not None,
+        )
+        analyses = _in_parallel(analyze, paths, workers, partial(_crashed, model))
     predictions: list[FilePrediction] = []
     try:
-        for path in paths:
-            analysis = _analyze(path, model)
+        for analysis in analyses:
             predictions.append(analysis.prediction)
             if page is not None:
                 page.add(analysis)
             if not json_:
                 _print_prediction(analysis.prediction)
-    finally:  # an interruption does not lose what was scored before it
+    finally:  # neither an interruption nor a file that crashes its process loses what was scored before
         if json_:
             print(json.dumps([asdict(file) for file in predictions], indent=2))
         try:
@@ -117,7 +154,7 @@ def predict(
     if not json_:
         print(f"The model was trained on {model.config.trained_on}.")
         if model.config.calibration.clips:
-            print(f"Its labels had {error_rates(model.config.calibration)}.")
+            print(f"At its threshold it had {error_rates(model.config.calibration)}.")
     return 2 if any(file.error for file in predictions) else 0
 
 
@@ -170,40 +207,115 @@ def _check_output(out: Path | None, inputs: Sequence[Path]) -> None:
         raise AVFFError(f"{out} cannot be written ({error.strerror}); choose another place") from None
 
 
-def _analyze(path: Path, model: Detector) -> FileAnalysis:
+@cache  # each worker process loads it once
+def _detector(checkpoint: str, device: torch.device) -> Detector:
+    from avff_lib.models import Detector
+
+    return Detector.from_pretrained(checkpoint, device=device)
+
+
+def _analyze(path: Path, model: Detector, batch_size: int, audio_stream: int | None) -> FileAnalysis:
     """Score a file; on a terminal a bar counts the seconds of video."""
     from avff_lib.inference.predictor import analyze_file
     from avff_lib.media.decode import probe
 
+    analyze = partial(analyze_file, path, model, batch_size=batch_size, audio_stream=audio_stream)
     total = None
     if sys.stderr.isatty():
         try:
-            total = round(probe(path).duration, 1)
+            total = round(probe(path, audio_stream=audio_stream).duration, 1)
         except AVFFError:  # `analyze_file` reports it
-            return analyze_file(path, model)
+            return analyze()
     with tqdm(total=total, desc=path.name, unit="s", leave=False, disable=None) as bar:
-        return analyze_file(path, model, progress=lambda seconds: bar.update(seconds - bar.n))
+        return analyze(progress=lambda seconds: bar.update(seconds - bar.n))
+
+
+def _analyze_in_worker(
+    path: Path,
+    *,
+    checkpoint: str,
+    device: torch.device,
+    batch_size: int,
+    audio_stream: int | None,
+    evidence: bool,
+) -> FileAnalysis:
+    """Score a file, and send back no more than what is shown of it."""
+    from avff_lib.inference.predictor import analyze_file
+
+    model = _detector(checkpoint, device)
+    analysis = analyze_file(path, model, batch_size=batch_size, audio_stream=audio_stream)
+    return replace(analysis, evidence=analysis.evidence if evidence else None, features={})
+
+
+def _in_parallel(
+    analyze: Callable[[Path], Result],
+    paths: Sequence[Path],
+    workers: int,
+    crashed: Callable[[Path, AVFFError], Result],
+) -> Iterator[Result]:
+    """Results in the order of the paths, also if one of them crashes the process that works on it.
+
+    Args:
+        analyze: runs in a worker process.
+        paths: of the files.
+        workers: number of processes.
+        crashed: the result for a file that crashes its process, and for the error that says so.
+    """
+    from avff_lib.utils.parallel import parallel_map
+
+    each = partial(parallel_map, analyze, unit="file", bar=sys.stderr.isatty())
+    waiting = list(paths)
+    while waiting:
+        try:
+            done = len(paths) - len(waiting)
+            for result in each(tuple(waiting), workers, description="scoring", done=done):
+                del waiting[0]
+                yield result
+        except AVFFError:  # all processes are gone, whichever file it was: the next one goes alone
+            path = waiting.pop(0)
+            try:
+                # With a single worker it would be this process that crashes.
+                (result,) = each([path], 2, description=path.name)
+            except AVFFError as error:
+                result = crashed(path, error)
+            yield result
+
+
+def _crashed(model: Detector, path: Path, error: AVFFError) -> FileAnalysis:
+    from avff_lib.inference.prediction import FilePrediction
+    from avff_lib.inference.predictor import FileAnalysis
+
+    about = {"family": type(model).__name__, "trained_on": model.config.trained_on}
+    return FileAnalysis(FilePrediction(str(path), model=about, error=f"{path} cannot be scored: {error}"))
 
 
 def _print_prediction(file: FilePrediction) -> None:
+    """Print for people, above the bar if there is one."""
+    from avff_lib.inference.prediction import REASON_NOTES
+
     if file.error:
-        print(file.error, file=sys.stderr)  # it names the file
+        tqdm.write(file.error, file=sys.stderr)  # it names the file
         return
-    scored = sum(window.score is not None for window in file.windows)
-    print(
-        f"{file.path}: {file.verdict} (probability of fake {file.prediction:.2f}, threshold "
-        f"{file.threshold:.2f}, {scored} of {len(file.windows)} windows scored)"
-    )
+    reasons = {reason.replace("_", " "): REASON_NOTES[reason] for reason in file.reasons}
+    label = f"{file.label} ({', '.join(reasons)})" if reasons else file.label
+    lines = [
+        f"{file.path}: {label}: score {file.score:.2f}, threshold {file.threshold:.2f}, "
+        f"{file.scored_windows} of {len(file.windows)} windows scored"
+    ]
+    lines += [f"{reason}: {note}" for reason, note in reasons.items()]
     several = len(file.faces) > 1
     if several:
-        print(f"  {len(file.faces)} faces; the score is that of face {file.face}")
-    for part in file.segments:
-        owner = f", face {part.face}" if several else ""
-        print(f"  above the threshold from {part.start:.1f} to {part.end:.1f} s ({part.score:.2f}{owner})")
-    for gap in file.gaps:
-        print(f"  no {gap.obstacle} from {gap.start:.1f} to {gap.end:.1f} s")
-    for warning in file.warnings:
-        print(f"  note: {warning}")
+        lines.append(f"{len(file.faces)} faces; face {file.face} has the highest score")
+    if file.label != "undetermined":  # else they would be taken for what is fake
+        for part in file.segments:
+            owner = f", face {part.face}" if several else ""
+            lines.append(
+                f"windows above their threshold from {part.start:.1f} to {part.end:.1f} s "
+                f"({part.score:.2f}{owner})"
+            )
+    lines += [f"no {gap.obstacle} from {gap.start:.1f} to {gap.end:.1f} s" for gap in file.gaps]
+    lines += [f"note: {warning}" for warning in file.warnings]
+    tqdm.write("\n  ".join(lines))
 
 
 def _table(predictions: Sequence[FilePrediction]) -> str:
@@ -216,7 +328,8 @@ def _table(predictions: Sequence[FilePrediction]) -> str:
             {
                 "path": file.path,
                 "label": file.label,
-                "unsure": None if file.error else int(file.unsure),
+                "reasons": ";".join(file.reasons),
+                "score": file.score,
                 "prediction": file.prediction,
                 "threshold": file.threshold,
                 "face": file.face,
@@ -225,6 +338,7 @@ def _table(predictions: Sequence[FilePrediction]) -> str:
                 "coverage": round(file.coverage, 4),
                 "ood_audio": file.ood_scores.get("audio"),
                 "ood_visual": file.ood_scores.get("visual"),
+                "ood_joint": file.ood_scores.get("joint"),
                 "segments": ";".join(f"{part.start}-{part.end}" for part in file.segments),
                 "gaps": ";".join(f"{gap.obstacle} {gap.start}-{gap.end}" for gap in file.gaps),
                 "warnings": "; ".join(file.warnings),

@@ -5,7 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from avff_lib.cli.common import by_path, make_folder, print_skipped, rows_of, write_json
+from avff_lib.cli.common import (
+    Device,
+    by_path,
+    make_folder,
+    pick_device,
+    print_skipped,
+    rows_of,
+    write_json,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -18,6 +26,7 @@ def robustness(
     split: Literal["test", "all"] = "test",
     perturbations: tuple[str, ...] = (),
     clips: int | None = None,
+    device: Device = "auto",
 ) -> None:
     """Score a dataset under the field's grid of perturbations, at five levels each.
 
@@ -28,6 +37,7 @@ def robustness(
         split: the manifest's test clips, or all of them.
         perturbations: only these; all twelve by default.
         clips: number of clips, drawn at random, half of each class; all by default.
+        device: to run the detector on; auto is the GPU if there is one.
     """
     from rich.console import Console
 
@@ -39,7 +49,7 @@ def robustness(
     rows = rows_of(data, None if split == "all" else split)
     if clips is not None:
         rows = balanced_subset(rows, clips)
-    model = Detector.from_pretrained(checkpoint)
+    model = Detector.from_pretrained(checkpoint, device=pick_device(device))
     names = perturbations or tuple(PERTURBATIONS)
     scores, skipped = score_perturbed(model, rows, names, out)
     print_skipped(by_path(skipped))

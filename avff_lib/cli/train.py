@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from tyro.conf import OmitArgPrefixes
 
-from avff_lib.cli.common import error_rates, examples_of, print_skipped, rows_of, stored_examples
+from avff_lib.cli.common import (
+    Device,
+    error_rates,
+    examples_of,
+    pick_device,
+    print_skipped,
+    rows_of,
+    stored_examples,
+)
 from avff_lib.errors import AVFFError
 from avff_lib.training.recipes import Family, Overrides, make_config
 from avff_lib.training.recipes import Name as Recipe
@@ -20,6 +28,7 @@ if TYPE_CHECKING:
     from avff_lib.data.manifest import Row
     from avff_lib.data.shards import StoredExample
     from avff_lib.models import Detector
+    from avff_lib.training.checkpoint import History
     from avff_lib.training.config import TrainConfig
     from avff_lib.training.objectives import Objective
 
@@ -34,32 +43,37 @@ def pretrain(
     recipe: Recipe = "laptop",
     overrides: OmitArgPrefixes[Overrides] = Overrides(),
     augment: Augmentation = "mirror",
+    device: Device = "auto",
     dry_run: bool = False,
 ) -> None:
     """Stage one, self-supervised: learn from real clips what belongs together.
 
     Args:
         data: folder with a manifest.csv, or with shards; its real train clips are used.
-        out: folder for the model; run again to go on after an interruption.
+        out: folder for the model; run again to go on after an interruption, or with more steps.
         family: AVFF is the documented system, AVFFMAE the paper's masked autoencoder.
         preset: base starts from pretrained encoders, tiny from nothing; tiny with the laptop recipe.
         recipe: source of all settings below that are not given.
         overrides: settings that replace the recipe's.
         augment: mirror windows half of the time, or also change video and audio, lightly or strongly.
+        device: auto takes an accelerator if there is one.
         dry_run: print what would happen, with measured memory and time, and train nothing.
     """
     from avff_lib.models import AVFF, AVFFMAE, Detector
+    from avff_lib.training.identity import INITIAL_MODEL
     from avff_lib.training.objectives import pretraining_loss
 
     config = make_config(recipe, family, 1, overrides)
+    pick_device(device)  # says so at once if there is none
     chosen: type[AVFF] | type[AVFFMAE] = AVFF if family == "AVFF" else AVFFMAE
     model: Detector
+    unknown: tuple[str, ...] = ()
     if (preset or ("tiny" if recipe == "laptop" else "base")) == "tiny":
         model = chosen.tiny(config.seed)
     elif not dry_run:
         model = chosen.base()
     else:  # needs the size of the encoders, not their weights
-        model = Detector.families[family](chosen.config_class())
+        model, unknown = Detector.families[family](chosen.config_class()), (INITIAL_MODEL,)
 
     def wanted(row: Row) -> bool:
         return row.split == "train" and row.label == 0
@@ -70,9 +84,11 @@ def pretrain(
         raise AVFFError(f"{data} holds no real train clips; stage one learns from those alone")
     dataset = _dataset(examples, model, augment)
     if dry_run:
-        return _print_plan(model, pretraining_loss, dataset, data, wanted, config, out)
-    if _fit(model, pretraining_loss, dataset, config, out):
-        trained_on = f"{len(examples)} real clips of {data.name} and no fake, so its score means nothing yet"
+        return _print_plan(model, pretraining_loss, dataset, data, wanted, config, out, device, unknown)
+    if _fit(model, pretraining_loss, dataset, config, out, device):
+        trained_on = (
+            f"{_count(examples)} real clips of {data.name} and no fake, so its score means nothing yet"
+        )
         model.config = replace(model.config, trained_on=trained_on)
         model.save_pretrained(out)
         print(f"saved in {out}; next: avff train --init {out}")
@@ -86,34 +102,39 @@ def train(
     recipe: Recipe = "laptop",
     overrides: OmitArgPrefixes[Overrides] = Overrides(),
     augment: Augmentation = "mirror",
+    device: Device = "auto",
     target_fpr: float | None = None,
     trained_on: str = "",
     dry_run: bool = False,
 ) -> None:
-    """Stage two, supervised: learn to tell fake from real; the val clips give threshold and calibration.
+    """Stage two, supervised: learn to tell fake from real; the val clips choose the step, and calibrate.
 
     Args:
         data: folder with a manifest.csv, or with shards; its train and val clips are used.
-        out: folder for the model; run again to go on after an interruption.
+        out: folder for the model; run again to go on after an interruption, or with more steps.
         init: folder of a model from stage one; by default a tiny one with random weights.
         family: of that tiny one, AVFF by default; a model from stage one brings its own.
         recipe: source of all settings below that are not given.
         overrides: settings that replace the recipe's.
         augment: mirror windows half of the time, or also change video and audio, lightly or strongly.
+        device: auto takes an accelerator if there is one.
         target_fpr: share of real clips that may be labelled fake, such as 0.05; by default the
             threshold has the best balanced accuracy.
         trained_on: a phrase on the data that every prediction repeats; by default the folder's name.
         dry_run: print what would happen, with measured memory and time, and train nothing.
     """
+    from avff_lib.data.examples import by_file
+    from avff_lib.data.labels import possible_labels
     from avff_lib.evaluation.calibration import check_target_fpr
-    from avff_lib.evaluation.evaluate import calibrate
     from avff_lib.models import Detector
+    from avff_lib.models.calibration import Calibration
     from avff_lib.training.objectives import classification_loss
 
     if init and family:
         raise AVFFError(
             f"--init {init} and --family {family} are both given; a saved model has its own family"
         )
+    pick_device(device)  # says so at once if there is none
     model = Detector.from_pretrained(init) if init else None
     known = cast(Family, type(model).__name__) if model else family or "AVFF"
     config = make_config(recipe, known, 2, overrides)
@@ -124,24 +145,38 @@ def train(
 
     examples, skipped = examples_of(data, model.spec, wanted, few=dry_run)
     print_skipped(skipped)
-    if len({example.row.label for example in examples}) < 2:
+    if len(set().union(*(possible_labels(example, model.spec) for example in examples))) < 2:
         raise AVFFError(
-            f"the train clips of {data} are of one class only; stage two needs real and fake ones"
+            f"the train clips of {data} hold windows of one class only; stage two needs real and fake ones"
         )
     dataset = _dataset(examples, model, augment)
     if dry_run:
-        return _print_plan(model, classification_loss, dataset, data, wanted, config, out)
+        return _print_plan(model, classification_loss, dataset, data, wanted, config, out, device)
     validation, skipped_validation = examples_of(data, model.spec, lambda row: row.split == "val")
     print_skipped([entry for entry in skipped_validation if entry not in skipped])
+    labels = [parts[0].row.label for parts in by_file(validation)]
     if target_fpr is not None:  # before the training, not after it
-        check_target_fpr(target_fpr, sum(example.row.label == 0 for example in validation))
-    validate = _validation_auc(validation) if config.validate_every else None
-    if _fit(model, classification_loss, dataset, config, out, validate):
-        calibrate(model, validation, target_fpr)
-        model.config = replace(model.config, trained_on=trained_on or f"{len(examples)} clips of {data.name}")
+        check_target_fpr(target_fpr, labels.count(0))
+    if len(set(labels)) < 2 and overrides.get("validate_every"):
+        raise AVFFError(
+            f"the {len(labels)} val clips are not of both classes, so there is no AUC to validate by; "
+            "take --validate-every 0"
+        )
+    validate = _validation_auc(validation, labels) if len(set(labels)) == 2 else None
+    data_named = trained_on or f"{_count(examples)} clips of {data.name}"
+    # A model of --init may be calibrated, and is not any more.
+    model.config = replace(model.config, trained_on=data_named, threshold=0.5, calibration=Calibration())
+    model.ood = None
+    history = _fit(model, classification_loss, dataset, config, out, device, validate)
+    if not history:
+        return
+    model = _best_of(model, history, out)
+    model.save_pretrained(out)  # nothing is lost if the calibration fails
+    if validation:
+        _calibrate(model, validation, target_fpr, out)
         model.save_pretrained(out)
-        print(f"saved in {out}; {_threshold_summary(model)}; next:")
-        print(f"  avff evaluate --data {data} --checkpoint {out}")
+    print(f"saved in {out}; {_threshold_summary(model)}; next:")
+    print(f"  avff evaluate --data {data} --checkpoint {out}")
 
 
 def _fit(
@@ -150,20 +185,52 @@ def _fit(
     dataset: AVDataset,
     config: TrainConfig,
     out: Path,
+    device: Device,
     validate: Callable[[Detector], float] | None = None,
-) -> bool:
-    """Train; True in the process that is to save the model."""
+) -> History:
+    """Train; the history in the process that is to save the model, and nothing in any other."""
     from avff_lib.training.log import TrainingLogger
     from avff_lib.training.loop import fit
     from avff_lib.utils import distributed
 
     with TrainingLogger(out, config.steps, config.batch_size) as log:
-        history = fit(model, objective, dataset, config, out, log=log, validate=validate)
-    first, last = history[0], history[-1]
+        history = fit(model, objective, dataset, config, out, log=log, validate=validate, device=device)
     if distributed.rank() > 0:
-        return False
+        return []
+    first, last = history[0], history[-1]
     print(f"loss {first['loss']:.3f} -> {last['loss']:.3f} in {len(history)} steps")
-    return True
+    return history
+
+
+def _count(examples: Sequence[Example | StoredExample]) -> int:
+    """Number of files; a long one gives several examples."""
+    return len({example.row.path for example in examples})
+
+
+def _best_of(model: Detector, history: History, out: Path) -> Detector:
+    """The model that validated best; the trained one as it ended, if none was validated."""
+    from avff_lib.models import Detector
+    from avff_lib.training.validation import BEST_NAME, best_record
+
+    best = best_record(history)
+    if best is None:
+        return model
+    print(f"step {best['step'] + 1:.0f} validated best, with an AUC of {best['validation']:.3f}")
+    return Detector.from_pretrained(out / BEST_NAME, device=model.device)
+
+
+def _calibrate(
+    model: Detector, validation: Sequence[Example | StoredExample], target_fpr: float | None, out: Path
+) -> None:
+    from avff_lib.evaluation.evaluate import calibrate
+
+    try:
+        calibrate(model, validation, target_fpr)
+    except AVFFError as error:
+        raise AVFFError(
+            f"the trained model is saved in {out}, but cannot be calibrated ({error}); mend that and run the "
+            "same command again, which calibrates it without training"
+        ) from error
 
 
 def _threshold_summary(model: Detector) -> str:
@@ -184,21 +251,16 @@ def _dataset(
     return AVDataset(examples, model.spec, transforms=transforms)
 
 
-def _validation_auc(examples: Sequence[Example | StoredExample]) -> Callable[[Detector], float]:
+def _validation_auc(
+    examples: Sequence[Example | StoredExample], labels: Sequence[int]
+) -> Callable[[Detector], float]:
     import numpy as np
 
     from avff_lib.evaluation.evaluate import score_examples
     from avff_lib.evaluation.metrics import binary_metrics
 
-    labels = np.array([example.row.label for example in examples])
-    if len(set(labels.tolist())) < 2:
-        raise AVFFError(
-            f"the {len(examples)} val clips are not of both classes, so there is no AUC to validate by; "
-            "take --validate-every 0"
-        )
-
     def auc(model: Detector) -> float:
-        value = binary_metrics(labels, score_examples(model, examples), 0.5)["auc"]
+        value = binary_metrics(np.array(labels), score_examples(model, examples), 0.5)["auc"]
         assert value is not None  # both classes are there
         return value
 
@@ -213,15 +275,20 @@ def _print_plan(
     wanted: Callable[[Row], bool],
     config: TrainConfig,
     out: Path,
+    device: Device,
+    unknown: tuple[str, ...] = (),
 ) -> None:
     from rich.console import Console
 
     from avff_lib.training.dry_run import dry_run
+    from avff_lib.training.identity import DATASET
 
     rows = [example.row for example in stored_examples(data, model.spec)]
-    if not rows:
-        rows = rows_of(data)
+    if not rows:  # few of the files are decoded, and what all of them give is not known
+        rows, unknown = rows_of(data), (*unknown, DATASET)
         missing = sum(not row.path.exists() for row in rows)
         if missing:
             print(f"{missing} of the {len(rows)} files that the manifest lists are not there")
-    dry_run(model, objective, dataset, rows, sum(map(wanted, rows)), config, out).show(Console())
+    used = sum(map(wanted, rows))
+    plan = dry_run(model, objective, dataset, rows, used, config, out, device=device, unknown=unknown)
+    plan.show(Console())

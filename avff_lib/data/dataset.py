@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from avff_lib.data.examples import Example, Skipped
-from avff_lib.data.labels import window_label
+from avff_lib.data.labels import middle_window, window_label
 from avff_lib.data.shards import StoredExample
 from avff_lib.data.transforms import Augment, change_speed
 from avff_lib.errors import AVFFError
@@ -62,7 +62,8 @@ class WindowSample:
 class AVDataset(Dataset[WindowSample]):
     """Clips of a manifest or of shards, read window by window.
 
-    ``dataset[3]`` is the middle window of clip 3 as it is, so that the dataset serves any sampler.
+    ``dataset[3]`` is the middle window of clip 3 as it is, so that the dataset serves any sampler; where that
+    is neither real nor fake (see `avff_lib.data.labels.window_label`), it is the nearest that is one of both.
     ``dataset[draw]`` is the window that a `WindowDraw` stands for, augmented; these are made by
     `avff_lib.data.sampler.WindowSampler`, and `avff_lib.fit` does so by itself.
 
@@ -90,14 +91,13 @@ class AVDataset(Dataset[WindowSample]):
         """The window that ``key`` stands for.
 
         Raises:
-            AVFFError: the clip, or every clip of the draw, cannot be read.
+            AVFFError: the clip, or every clip of the draw, cannot be read, or no window of it has a label.
         """
         if isinstance(key, WindowDraw):
             return self._drawn(key)
         example = self._read(key)
-        start = example.start + (example.duration - self.spec.duration) / 2
+        start, label = middle_window(example, self.spec)
         inputs = prepare(example.clip.window(start, self.spec.duration), self.spec)
-        label = window_label(example.row, start, self.spec.duration)
         return WindowSample(inputs.frames[0], inputs.audio[0], label)
 
     def _drawn(self, draw: WindowDraw) -> WindowSample:
@@ -139,20 +139,21 @@ def random_window(
 ) -> tuple[ModelInputs, int]:
     """One window from a random place of a clip, augmented, and its label.
 
-    Both streams are cut together and nothing is shifted: a shift would make a fake.
+    Both streams are cut together and nothing is shifted: a shift would make a fake. A window that is neither
+    real nor fake (see `avff_lib.data.labels.window_label`) is never drawn.
 
     Args:
         example: at least ``spec.duration`` long.
         spec: of the model to be fed.
         rng: draws the place and the augmentation.
         transforms: augmentation; by default none.
-        label: that the window shall have, one of `avff_lib.data.labels.possible_labels`; by default any.
+        label: that the window shall have, one of `avff_lib.data.labels.possible_labels`; by default either.
 
     Returns:
         A batch of one, and 1 if the window is fake, else 0.
 
     Raises:
-        AVFFError: no window with that label was found.
+        AVFFError: no such window was found.
     """
     clip = example.clip
     for _ in range(MAX_TRIES):
@@ -160,9 +161,10 @@ def random_window(
         length = spec.duration * percent / 100
         start = clip.start + rng.uniform(0.0, clip.duration - length)
         actual = window_label(example.row, start, length)
-        if label is None or actual == label:
+        if actual is not None and label in (None, actual):
             return _prepare(clip.window(start, length), percent, spec, transforms, rng), actual
-    raise AVFFError(f"{example.row.path} has no window with the label {label}; ask possible_labels first")
+    wanted = "a label" if label is None else f"the label {label}"
+    raise AVFFError(f"{example.row.path} has no window with {wanted}; ask possible_labels first")
 
 
 def pseudo_fake(

@@ -3,28 +3,40 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from tqdm import tqdm
 
 from avff_lib.data.manifest import Row
 from avff_lib.errors import AVFFError
-from avff_lib.faces.crop import crop_face
-from avff_lib.faces.track import FaceTrack, speaker_face, track_faces
+from avff_lib.faces.tracked import TrackedClip, iter_tracked
 from avff_lib.media.clip import Clip
-from avff_lib.media.decode import read_clip
-from avff_lib.preprocess.spec import InputSpec
 from avff_lib.utils.parallel import parallel_map
+
+if TYPE_CHECKING:  # it would bring PyTorch, 300 MB of it in each process that decodes
+    from avff_lib.preprocess.spec import InputSpec
+
+EXAMPLE_SECONDS = 20.0  # longer files are cut into examples of this length
+MAX_LOADED_BYTES = 8 * 1024**3  # of face crops in memory
 
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """A row of the manifest and its clip, cut down to the speaker's face."""
+    """A row of the manifest with its faces and its audio, or `EXAMPLE_SECONDS` of them.
+
+    Attributes:
+        row: of the manifest.
+        clip: the speaker's face with the audio, which training draws windows from; without a single frame
+            where no face speaks.
+        tracked: all faces, which the file is scored by; a clip that was made by hand is one face throughout.
+    """
 
     row: Row
     clip: Clip
+    tracked: TrackedClip | None = None
 
     @property
     def start(self) -> float:
@@ -35,6 +47,30 @@ class Example:
     def duration(self) -> float:
         """Of the clip, in seconds."""
         return self.clip.duration
+
+    @property
+    def last(self) -> bool:
+        """Whether the file ends with this example."""
+        return self.tracked is None or self.tracked.last
+
+    @property
+    def piece(self) -> TrackedClip:
+        """What the file is scored by."""
+        return self.tracked or TrackedClip.of_face(self.clip)
+
+
+class FilePart(Protocol):
+    """An example, in memory or in a shard."""
+
+    @property
+    def row(self) -> Row: ...
+    @property
+    def last(self) -> bool: ...
+    @property
+    def piece(self) -> TrackedClip: ...
+
+
+Part = TypeVar("Part", bound=FilePart)
 
 
 @dataclass(frozen=True)
@@ -48,7 +84,7 @@ class Skipped:
 def load_examples(
     rows: Sequence[Row], spec: InputSpec, *, workers: int | None = None
 ) -> tuple[list[Example], list[Skipped]]:
-    """Decode every clip once and keep the speaker's face at the size that ``spec`` asks for.
+    """Decode every file once and keep its faces at the size that ``spec`` asks for.
 
     A second of video takes 25 x 3 x size^2 bytes: 0.3 MB at 64 pixels.
 
@@ -58,38 +94,93 @@ def load_examples(
         workers: processes; by default one a core.
 
     Returns:
-        The examples in the order of ``rows``, and the rows that could not be used.
+        The examples in the order of ``rows``, one for each file of up to `EXAMPLE_SECONDS`, and the rows that
+        could not be used.
+
+    Raises:
+        AVFFError: they would take more than `MAX_LOADED_BYTES`.
     """
-    load = partial(load_example, spec=spec)
+    load = partial(
+        load_example, size=spec.image_size, sample_rate=spec.sample_rate, min_duration=spec.duration
+    )
     workers = min(workers or os.cpu_count() or 1, max(1, len(rows) // 16))
+    results: Iterable[list[Example] | Skipped]
     if workers == 1:
-        results = [load(row) for row in tqdm(rows, desc="reading clips")]
+        results = (load(row) for row in tqdm(rows, desc="reading clips"))
     else:
-        results = list(parallel_map(load, rows, workers, description="reading clips"))
-    examples = [result for result in results if isinstance(result, Example)]
-    skipped = [result for result in results if isinstance(result, Skipped)]
+        results = parallel_map(load, rows, workers, description="reading clips")
+    examples: list[Example] = []
+    skipped: list[Skipped] = []
+    size = 0
+    for result in results:
+        if isinstance(result, Skipped):
+            skipped.append(result)
+            continue
+        examples += result
+        size += sum(face.frames.nbytes for example in result for face in example.piece.faces.values())
+        if size > MAX_LOADED_BYTES:
+            raise AVFFError(
+                f"the faces of {len(examples)} of {len(rows)} clips already take "
+                f"{MAX_LOADED_BYTES / 1024**3:.0f} GB of memory; run avff prepare, and read its shards"
+            )
     return examples, skipped
 
 
-def load_example(row: Row, spec: InputSpec) -> Example | Skipped:
-    """Decode one clip and cut it down to the speaker's face, or say why that cannot be done."""
+def load_example(row: Row, *, size: int, sample_rate: int, min_duration: float) -> list[Example] | Skipped:
+    """`iter_examples` at once, or why that cannot be done."""
     try:
-        clip, face = read_speaker(row, spec)
+        return list(iter_examples(row, size=size, sample_rate=sample_rate, min_duration=min_duration))
     except AVFFError as error:
         return Skipped(row, str(error))
-    return Example(row, crop_face(clip, face, spec.image_size))
 
 
-def read_speaker(row: Row, spec: InputSpec) -> tuple[Clip, FaceTrack]:
-    """Decode one clip whole, and find the speaker's face in it.
+def iter_examples(row: Row, *, size: int, sample_rate: int, min_duration: float) -> Iterator[Example]:
+    """Decode one file, and cut it down to its faces, `EXAMPLE_SECONDS` at a time.
+
+    Args:
+        row: of the manifest.
+        size: side of the face crops, in pixels.
+        sample_rate: of the audio, in Hz.
+        min_duration: seconds that the file must last.
 
     Raises:
-        AVFFError: it cannot be read, is shorter than ``spec.duration``, or shows no face.
+        AVFFError: it cannot be read, is too short, or, at its end, no face was in it.
     """
-    clip = read_clip(row.path, sample_rate=spec.sample_rate)
-    if clip.duration < spec.duration:
-        raise AVFFError(f"it lasts {clip.duration:.2f} s; the model needs {spec.duration:g} s")
-    face = speaker_face(track_faces(clip))
-    if face is None:
+    pieces = iter_tracked(
+        row.path, size, seconds=EXAMPLE_SECONDS, sample_rate=sample_rate, min_duration=min_duration
+    )
+    faces = 0
+    for piece in pieces:
+        faces += len(piece.faces)
+        yield Example(row, speaker_clip(piece), piece)
+    if not faces:
         raise AVFFError("no face was found in it")
-    return clip, face
+
+
+def speaker_clip(piece: TrackedClip) -> Clip:
+    """The speaker's face from where it is first detected to where it is last, with the audio.
+
+    Without a face, a clip of no length.
+    """
+    number = piece.speaker()
+    if number is None:
+        nothing = piece.times[:0]
+        return Clip(nothing, nothing, piece.waveform[:0], piece.sample_rate, piece.start, 0.0)
+    face = piece.faces[number]
+    shown = face.times[face.detected] if face.detected.any() else face.times
+    after = piece.times[piece.times > shown[-1]]
+    start = piece.start if shown[0] <= piece.times[0] else float(shown[0])
+    end = float(after[0]) if len(after) else piece.end
+    return piece.face_clip(number).window(start, end - start)
+
+
+def by_file(examples: Iterable[Part]) -> Iterator[list[Part]]:
+    """The examples of each file, in the order that they come in."""
+    parts: list[Part] = []
+    for example in examples:
+        parts.append(example)
+        if example.last:
+            yield parts
+            parts = []
+    if parts:  # the rest of the file was left out
+        yield parts

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +15,10 @@ from avff_lib.utils.atomic import atomic_write
 
 CATEGORIES = ("RVRA", "RVFA", "FVRA", "FVFA")  # real/fake video, real/fake audio (FakeAVCeleb)
 SPLITS = ("train", "val", "test")
+LABELS = {"0": 0, "1": 1, "real": 0, "fake": 1}
 COLUMNS = ("path", "label", "category", "method", "source", "targets", "split", "fake_segments", "group")
+SEGMENT = re.compile(r"(\d+\.?\d*)-(\d+\.?\d*)", re.ASCII)  # no sign, no exponent, no nan
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # a name with a line break or a NUL is a damaged one
 
 
 @dataclass(frozen=True)
@@ -21,14 +26,16 @@ class Row:
     """One clip of a dataset.
 
     Attributes:
-        path: the media file.
+        path: the media file; of a manifest that was read, below its folder and absolute, links not followed.
         label: 1 if any part of either stream is fake, else 0.
         category: one of `CATEGORIES`.
         method: name of the forgery, ``"real"`` for real clips.
         source: identity seen in the clip's own recording.
         targets: identities whose face or voice was put in.
         split: one of `SPLITS`.
-        fake_segments: (start, end) of each fake part, in seconds; empty if real or not known.
+        fake_segments: (start, end) of each fake part, in seconds from the beginning of the file, 0 <= start <
+            end; in any order, and they may overlap. Empty if real, or if it is not known where the clip is
+            fake.
         group: of people that the source belongs to, as the dataset names it, such as
             ``"African, women"``; empty if not known. Metrics are given for each.
     """
@@ -45,8 +52,8 @@ class Row:
 
 
 def write_manifest(rows: Iterable[Row], path: Path) -> None:
-    """Write ``rows`` as CSV, paths relative to the manifest's folder, in one atomic step."""
-    with atomic_write(path) as partial, partial.open("w", newline="") as file:
+    """Write ``rows`` as CSV in UTF-8, paths relative to the manifest's folder, in one atomic step."""
+    with atomic_write(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(COLUMNS)
         for row in rows:
@@ -60,57 +67,106 @@ def write_manifest(rows: Iterable[Row], path: Path) -> None:
 def read_manifest(path: Path) -> list[Row]:
     """Read a manifest written by `write_manifest`, or by hand with the same header.
 
-    Only ``path`` and ``label`` are required; the other columns have defaults that follow from the label.
+    Only ``path`` and ``label`` are required; the other columns have defaults that follow from the label, and
+    columns of other names are ignored. The label is 0 or 1, or in words ``real`` or ``fake``. Media may be
+    links to files elsewhere; a path that leaves the manifest's folder by itself is refused.
 
     Raises:
-        AVFFError: the file is missing or empty, a required column is missing, a value is not one
-            of those allowed, or a path leaves the manifest's folder.
+        AVFFError: the file is missing, empty or no CSV in UTF-8, a required column is missing, a line has
+            too few or too many fields, or a value is not one of those allowed; with the number of the line.
     """
-    if not path.is_file():
-        raise AVFFError(f"{path} does not exist; expected a manifest.csv with {', '.join(COLUMNS)}")
-    with path.open(newline="") as file:
-        table = csv.DictReader(file)
-        missing = {"path", "label"} - set(table.fieldnames or ())
-        if missing:
-            raise AVFFError(f"{path} lacks the column {min(missing)}; its header must hold path and label")
-        rows = [_parse(record, path, line) for line, record in enumerate(table, start=2)]
+    try:
+        # Spreadsheets put a byte-order mark in front, which "utf-8-sig" takes away.
+        file = path.open(newline="", encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise AVFFError(f"{path} does not exist; expected a manifest.csv with {', '.join(COLUMNS)}") from None
+    except OSError as error:
+        raise AVFFError(f"{path} cannot be read ({error.strerror}); expected a CSV file") from None
+    with file:
+        table = csv.reader(file, strict=True)
+        try:
+            rows = list(_rows(table, path.parent.absolute()))
+        except UnicodeDecodeError:
+            raise AVFFError(f"{path} is not text in UTF-8; save it as CSV in UTF-8") from None
+        except csv.Error as error:
+            line = table.line_num
+            raise AVFFError(f"{path}, line {line}: no CSV ({error}); check its quotation marks") from None
+        except ValueError as error:
+            raise AVFFError(f"{path}, line {max(table.line_num, 1)}: {error}") from None
     if not rows:
         raise AVFFError(f"{path} lists no clips; add one line per clip below the header")
     return rows
 
 
-def _parse(record: dict[str, str | None], manifest: Path, line: int) -> Row:
-    def value(column: str, default: str, allowed: tuple[str, ...] = ()) -> str:
-        text = (record.get(column) or default).strip()
-        if allowed and text not in allowed:
-            raise AVFFError(
-                f"{manifest}, line {line}: {column} is {text!r}; expected one of {', '.join(allowed)}"
+def _rows(table: Iterator[list[str]], root: Path) -> Iterator[Row]:
+    """The lines of a CSV file as rows.
+
+    Raises:
+        ValueError: a line is wrong; the message is the sentence for the user.
+    """
+    header = [name.strip() for name in next(table, [])]
+    missing = {"path", "label"} - set(header)
+    if missing:
+        raise ValueError(
+            f"the header lacks the column {min(missing)}; it must hold path and label, separated by commas"
+        )
+    for column in COLUMNS:
+        if header.count(column) > 1:
+            raise ValueError(f"the header holds {column} {header.count(column)} times; keep one of them")
+    for fields in table:
+        if len(fields) not in (0, len(header)):
+            raise ValueError(
+                f"{len(fields)} fields, but {len(header)} in the header; quote values that hold a comma"
             )
+        if fields:
+            yield _parse(dict(zip(header, fields, strict=True)), root)
+
+
+def _parse(record: dict[str, str], root: Path) -> Row:
+    def value(column: str, default: str, allowed: Collection[str] = ()) -> str:
+        text = record.get(column, "").strip() or default
+        if CONTROL.search(text):
+            raise ValueError(f"{column} is {_quoted(text)}, with a control character; expected plain text")
+        if allowed and text not in allowed:
+            raise ValueError(f"{column} is {_quoted(text)}; expected one of {', '.join(allowed)}")
         return text
 
-    root = manifest.parent.resolve()
-    path = (root / value("path", "")).resolve()
-    if not path.is_relative_to(root):
-        raise AVFFError(f"{manifest}, line {line}: {path} leaves the manifest's folder; use a relative path")
-    label = int(value("label", "", ("0", "1")))
-    try:
-        segments = tuple(
-            (float(start), float(end))
-            for start, end in (part.split("-") for part in value("fake_segments", "").split(";") if part)
+    text = value("path", "")
+    # By the names alone: a link inside of the folder may lead to where the media are.
+    relative = Path(os.path.relpath(root / text, root))
+    if relative.parts[:1] in ((), ("..",)):
+        raise ValueError(
+            f"path is {_quoted(text)}, which is not below the manifest's folder; expected a relative path"
         )
-    except ValueError:
-        raise AVFFError(
-            f"{manifest}, line {line}: fake_segments is {record['fake_segments']!r}; "
-            "expected start-end in seconds, several joined by ;"
-        ) from None
+    label = LABELS[value("label", "", LABELS)]
+    segments = tuple(_segment(part) for part in value("fake_segments", "").split(";") if part.strip())
+    if segments and not label:
+        raise ValueError(
+            f"fake_segments is {_quoted(record['fake_segments'])}, but the label is real; expected none"
+        )
     return Row(
-        path=path,
+        path=root / relative,
         label=label,
         category=value("category", "FVFA" if label else "RVRA", CATEGORIES),
         method=value("method", "unknown" if label else "real"),
-        source=value("source", path.stem),
+        source=value("source", relative.stem),
         targets=tuple(part for part in value("targets", "").split(";") if part),
         split=value("split", "test", SPLITS),
         fake_segments=segments,
         group=value("group", ""),
     )
+
+
+def _segment(text: str) -> tuple[float, float]:
+    match = SEGMENT.fullmatch(text.strip())
+    start, end = map(float, match.groups()) if match else (0.0, 0.0)
+    if not start < end < math.inf:
+        raise ValueError(
+            f"fake_segments holds {_quoted(text)}; expected start-end in seconds, the start before the end, "
+            "several joined by ;"
+        )
+    return start, end
+
+
+def _quoted(text: str) -> str:
+    return repr(text if len(text) <= 200 else f"{text[:200]}…")

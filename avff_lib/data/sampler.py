@@ -60,8 +60,9 @@ class WindowSampler(StepSampler):
 
     Real and fake *windows* take turns, however many there are of either: neighbouring rows hold both. A
     clip that is fake in part belongs to both classes, so that a model cannot tell them by what such clips
-    have in common. Where the dataset's transforms ask for pseudo fakes, these replace a share of the fake
-    windows, or all of them if there are no others.
+    have in common; windows of it that are fake by less than a quarter are never drawn. Where the dataset's
+    transforms ask for pseudo fakes, these replace a share of the fake windows, or all of them if there are no
+    others.
 
     Args:
         dataset: to draw from.
@@ -71,7 +72,8 @@ class WindowSampler(StepSampler):
             people with many clips do not outweigh the others; else each clip is drawn equally often.
 
     Raises:
-        AVFFError: there are no clips, or none that is long enough for the pseudo fakes asked for.
+        AVFFError: there are no clips, or none whose windows have a label, or none that is long enough for the
+            pseudo fakes asked for.
     """
 
     def __init__(
@@ -100,6 +102,11 @@ class WindowSampler(StepSampler):
         if not examples:
             raise AVFFError(
                 "there are no clips to train on; check the manifest's splits and the skipped files"
+            )
+        if not any(members.values()):
+            raise AVFFError(
+                f"the {len(examples)} clips to train on are too short, or hardly any of their windows is "
+                "real or fake by a quarter; give longer clips, or such with longer fake parts"
             )
         if self.pseudo_fake and not long:
             raise AVFFError(

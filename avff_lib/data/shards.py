@@ -1,7 +1,8 @@
-"""A dataset decoded once: face crops and audio in shards that training reads without decoding.
+"""A dataset decoded once: faces and audio in shards that training and evaluation read without decoding.
 
-A shard is a safetensors file of up to `SHARD_SIZE` clips. Its header says where each tensor lies, so that
-one clip is read without the others; ``index.json`` lists the shards and says what the clips are.
+A shard is made of up to `SHARD_SIZE` files of the dataset, and written as one safetensors file, or as several
+where they are long. A safetensors header says where each tensor lies, so that one clip is read without the
+others; ``index.json`` lists the shards and says what the clips are.
 """
 
 from __future__ import annotations
@@ -13,40 +14,60 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from avff_lib.data.examples import Skipped, load_example
+from avff_lib.data.examples import EXAMPLE_SECONDS, Example, Skipped, iter_examples, speaker_clip
 from avff_lib.data.manifest import Row
 from avff_lib.errors import AVFFError
+from avff_lib.faces.tracked import FaceCrops, TrackedClip
 from avff_lib.media.clip import Clip
-from avff_lib.preprocess.spec import InputSpec
 from avff_lib.utils.atomic import atomic_write
 from avff_lib.utils.parallel import parallel_map
 
+if TYPE_CHECKING:
+    from avff_lib.preprocess.spec import InputSpec
+
 INDEX_NAME = "index.json"
 MIN_DURATION = 1.0  # seconds; no model has shorter windows
-SHARD_SIZE = 64  # clips; at 64 pixels and 3 s a shard takes 70 MB
-FORMAT = 1  # raise it when the same dataset gives other shards
-STREAMS = ("frames", "times", "waveform")
+SHARD_SIZE = 64  # files; at 64 pixels and 3 s a shard takes 70 MB
+SHARD_BYTES = 128 * 1024**2  # after which the rest of a shard's clips goes into another file
+FORMAT = 2  # raise it when the same dataset gives other shards
+STREAMS = ("times", "waveform", "cuts")  # arrays of a TrackedClip, and of each face in it
+FACE_STREAMS = ("times", "frames", "boxes", "detected", "rolls", "mouth_motion")
+PLAIN = ("sample_rate", "start", "duration", "last")
 
 
 @dataclass(frozen=True)
 class StoredExample:
-    """A row of the manifest whose clip lies in a shard and is read whenever it is asked for.
+    """A row of the manifest whose faces lie in a shard and are read whenever they are asked for.
 
     It stands wherever an `avff_lib.data.examples.Example` does, and keeps nothing in memory.
+
+    Attributes:
+        row: of the manifest.
+        shard: file that holds it.
+        key: of its tensors there.
+        stored: what the index says of the `avff_lib.faces.tracked.TrackedClip`, beside its arrays.
+        speaker: number of the face that speaks, None if there is none.
+        start, duration: of `clip`, in seconds.
     """
 
     row: Row
     shard: Path
     key: str
-    sample_rate: int
+    stored: dict[str, Any]
+    speaker: int | None
     start: float
     duration: float
+
+    @property
+    def last(self) -> bool:
+        """Whether the file ends with this example."""
+        return bool(self.stored["last"])
 
     @property
     def clip(self) -> Clip:
@@ -55,14 +76,34 @@ class StoredExample:
         Raises:
             AVFFError: the shard is gone or damaged.
         """
+        return speaker_clip(self._read([] if self.speaker is None else [self.speaker]))
+
+    @property
+    def piece(self) -> TrackedClip:
+        """All faces, with the audio.
+
+        Raises:
+            AVFFError: the shard is gone or damaged.
+        """
+        return self._read(self.stored["faces"])
+
+    def _read(self, numbers: Sequence[int]) -> TrackedClip:
         try:
             with safe_open(self.shard, framework="numpy") as file:
                 streams = {name: file.get_tensor(f"{self.key}.{name}") for name in STREAMS}
+                faces = {
+                    number: FaceCrops(
+                        **{name: file.get_tensor(f"{self.key}.{number}.{name}") for name in FACE_STREAMS},
+                        views=np.zeros(0, np.uint8),
+                    )
+                    for number in numbers
+                }
         except (OSError, SafetensorError) as error:
             raise AVFFError(
                 f"{self.shard} cannot be read ({error}); run avff prepare again, which repairs it"
             ) from None
-        return Clip(**streams, sample_rate=self.sample_rate, start=self.start, duration=self.duration)
+        about = {name: self.stored[name] for name in PLAIN}
+        return TrackedClip(**streams, **about, frame_size=tuple(self.stored["frame_size"]), faces=faces)
 
 
 def write_shards(
@@ -74,7 +115,7 @@ def write_shards(
     sample_rate: int = 16_000,
     workers: int | None = None,
 ) -> list[Skipped]:
-    """Decode every clip once and keep the speaker's face and the audio.
+    """Decode every file once and keep its faces and its audio; memory does not grow with their length.
 
     Can be interrupted and called again: a shard that is whole, and was made of the same files with
     the same settings, is kept; any other is written again.
@@ -91,12 +132,11 @@ def write_shards(
         The rows that could not be used; the shards list them as well.
     """
     out.mkdir(parents=True, exist_ok=True)
-    root = root.resolve()  # as the paths of a manifest are
-    spec = InputSpec(duration=MIN_DURATION, image_size=image_size, sample_rate=sample_rate)
+    root = root.absolute()  # as the paths of a manifest are; links are not followed
     parts = [rows[first : first + SHARD_SIZE] for first in range(0, len(rows), SHARD_SIZE)]
     jobs = [(out / f"shard-{number:05d}.safetensors", part) for number, part in enumerate(parts)]
     known = _made_before(out)
-    make = partial(_make_shard, spec=spec, root=root, known=known)
+    make = partial(_make_shard, size=image_size, sample_rate=sample_rate, root=root, known=known)
     workers = min(workers or os.cpu_count() or 1, len(jobs))
     shards: list[dict[str, Any]] = []
     for shard in parallel_map(make, jobs, workers, description="writing shards", unit="shard"):
@@ -114,7 +154,7 @@ def write_shards(
 def read_shards(folder: Path, spec: InputSpec) -> list[StoredExample]:
     """The clips of a folder that `write_shards` wrote, in the order of the manifest.
 
-    Only the index is read here. Clips that are shorter than ``spec.duration`` are left out.
+    Only the index is read here. Files that are shorter than ``spec.duration`` are left out.
 
     Raises:
         AVFFError: there is no index, it or a shard is not whole, or the clips have another image size
@@ -131,17 +171,19 @@ def read_shards(folder: Path, spec: InputSpec) -> list[StoredExample]:
             )
     examples = []
     for shard in index["shards"]:
-        path = folder / Path(shard["file"]).name  # no path of an index leads out of its folder
-        if not path.exists() or path.stat().st_size != shard["bytes"]:
-            raise AVFFError(f"{path} is missing or not whole; run avff prepare again, which repairs it")
+        for part in shard["parts"]:
+            path = _part_path(folder, part)
+            if not path.exists() or path.stat().st_size != part["bytes"]:
+                raise AVFFError(f"{path} is missing or not whole; run avff prepare again, which repairs it")
         for clip in shard["clips"]:
-            if clip["duration"] >= spec.duration:
+            if clip["seconds"] >= spec.duration:
                 examples.append(
                     StoredExample(
                         row=_row(clip["row"]),
-                        shard=path,
+                        shard=_part_path(folder, shard["parts"][clip["part"]]),
                         key=clip["key"],
-                        sample_rate=index["sample_rate"],
+                        stored=clip["stored"],
+                        speaker=clip["speaker"],
                         start=clip["start"],
                         duration=clip["duration"],
                     )
@@ -155,52 +197,113 @@ def left_out(folder: Path, spec: InputSpec) -> list[tuple[str, str]]:
     for shard in _read_index(folder)["shards"]:
         reasons += [tuple(entry) for entry in shard["skipped"]]
         reasons += [
-            (clip["row"]["path"], f"it lasts {clip['duration']:.2f} s; the model needs {spec.duration:g} s")
+            (clip["row"]["path"], f"it lasts {clip['seconds']:.2f} s; the model needs {spec.duration:g} s")
             for clip in shard["clips"]
-            if clip["duration"] < spec.duration
+            if clip["seconds"] < spec.duration
         ]
     return reasons
 
 
 def _make_shard(
-    job: tuple[Path, Sequence[Row]], *, spec: InputSpec, root: Path, known: dict[str, dict[str, Any]]
+    job: tuple[Path, Sequence[Row]],
+    *,
+    size: int,
+    sample_rate: int,
+    root: Path,
+    known: dict[str, dict[str, Any]],
 ) -> dict[str, Any]:
     """Write one shard unless it is there already; returns its entry of the index."""
     path, rows = job
     plain = [{**asdict(row), "path": _name(row, root)} for row in rows]
-    made_of = _fingerprint(rows, plain, spec)
+    made_of = _fingerprint(rows, plain, size, sample_rate)
     entry = known.get(path.name)
-    if entry and entry["made_of"] == made_of and path.exists() and _sha256(path) == entry["sha256"]:
+    if entry and entry["made_of"] == made_of and all(_is_whole(path.parent, part) for part in entry["parts"]):
         return entry
-    tensors: dict[str, np.ndarray] = {}
-    clips, skipped = [], []
+    parts = _PartWriter(path)
+    clips: list[dict[str, Any]] = []
+    skipped = []
     for number, row in enumerate(rows):
-        example = load_example(row, spec)
-        if isinstance(example, Skipped):
-            skipped.append([plain[number]["path"], example.reason])
+        try:
+            examples = iter_examples(row, size=size, sample_rate=sample_rate, min_duration=MIN_DURATION)
+            entries = [
+                {**parts.add(f"{number:02d}.{index}", example), "row": plain[number]}
+                for index, example in enumerate(examples)
+            ]
+        except AVFFError as error:
+            skipped.append([plain[number]["path"], str(error)])
             continue
-        key, clip = f"{number:02d}", example.clip
-        tensors |= {f"{key}.{name}": np.ascontiguousarray(getattr(clip, name)) for name in STREAMS}
-        clips.append({"key": key, "start": clip.start, "duration": clip.duration, "row": plain[number]})
-    with atomic_write(path) as partial_path:
-        save_file(tensors, partial_path)
+        seconds = sum(entry["stored"]["duration"] for entry in entries)
+        clips += [{**entry, "seconds": seconds} for entry in entries]
+    parts.flush()
     return {
         "file": path.name,
-        "bytes": path.stat().st_size,
-        "sha256": _sha256(path),
         "made_of": made_of,
+        "parts": parts.written,
         "clips": clips,
         "skipped": skipped,
     }
 
 
-def _fingerprint(rows: Sequence[Row], plain: list[dict[str, Any]], spec: InputSpec) -> str:
+class _PartWriter:
+    """Writes the tensors of a shard into as many files as `SHARD_BYTES` makes of it.
+
+    Attributes:
+        written: name, size and checksum of each file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.written: list[dict[str, Any]] = []
+        self._path = path
+        self._tensors: dict[str, np.ndarray] = {}
+
+    def add(self, key: str, example: Example) -> dict[str, Any]:
+        """Store an example; returns its entry of the index."""
+        piece = example.piece
+        self._tensors |= {f"{key}.{name}": np.ascontiguousarray(getattr(piece, name)) for name in STREAMS}
+        for number, face in piece.faces.items():
+            arrays = {name: np.ascontiguousarray(getattr(face, name)) for name in FACE_STREAMS}
+            self._tensors |= {f"{key}.{number}.{name}": array for name, array in arrays.items()}
+        entry = {
+            "part": len(self.written),
+            "key": key,
+            "stored": {name: getattr(piece, name) for name in (*PLAIN, "frame_size")}
+            | {"faces": list(piece.faces)},
+            "speaker": piece.speaker(),
+            "start": example.start,
+            "duration": example.duration,
+        }
+        if sum(array.nbytes for array in self._tensors.values()) > SHARD_BYTES:
+            self.flush()
+        return entry
+
+    def flush(self) -> None:
+        """Write what was added since the last file; the first file is there even if nothing was."""
+        if self.written and not self._tensors:
+            return
+        number = f"-{len(self.written)}" if self.written else ""
+        path = self._path.with_stem(self._path.stem + number)
+        with atomic_write(path) as partial_path:
+            save_file(self._tensors, partial_path)
+        self._tensors = {}
+        self.written.append({"file": path.name, "bytes": path.stat().st_size, "sha256": _sha256(path)})
+
+
+def _part_path(folder: Path, part: dict[str, Any]) -> Path:
+    return folder / Path(part["file"]).name  # no path of an index leads out of its folder
+
+
+def _is_whole(folder: Path, part: dict[str, Any]) -> bool:
+    path = _part_path(folder, part)
+    return path.exists() and _sha256(path) == part["sha256"]
+
+
+def _fingerprint(rows: Sequence[Row], plain: list[dict[str, Any]], size: int, sample_rate: int) -> str:
     """Of everything a shard depends on; a file counts by its size and time of change."""
     files = []
     for row, record in zip(rows, plain, strict=True):
         stat = row.path.stat() if row.path.exists() else None
         files.append([record, [stat.st_size, stat.st_mtime_ns] if stat else []])
-    settings = [FORMAT, spec.image_size, spec.sample_rate, spec.duration]
+    settings = [FORMAT, size, sample_rate, MIN_DURATION, EXAMPLE_SECONDS]
     return hashlib.sha256(json.dumps([settings, files]).encode()).hexdigest()
 
 

@@ -20,10 +20,14 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 from sklearn.metrics import brier_score_loss
+from sklearn.model_selection import GroupKFold
 
 from avff_lib.errors import AVFFError
+from avff_lib.evaluation.metrics import best_threshold
+from avff_lib.models.calibration import Calibration
 
 TARGET_ERROR_RATE = 0.05  # on either side of the unsure range
+CROSS_FIT_FOLDS = 5
 PROBABILITY_EPSILON = (
     1e-6  # probabilities are clipped to this distance from 0 and 1; float32 is no finer at 1
 )
@@ -113,6 +117,52 @@ def check_target_fpr(target_fpr: float, real: int) -> None:
             f"a false positive rate of {target_fpr:g} needs {clips_needed_for(target_fpr)} real validation "
             f"clips, there are {real}; add some, or choose a rate of at least {1 / (real + 1):.2g}"
         )
+
+
+def choose_threshold(labels: np.ndarray, scores: np.ndarray, target_fpr: float | None) -> float:
+    """Threshold with the best balanced accuracy, or with a false positive rate of ``target_fpr``, in (0, 1).
+
+    Args:
+        labels, scores: ``(N,)`` of validation clips, both classes present.
+        target_fpr: see `threshold_at_fpr`.
+    """
+    if target_fpr is None:
+        threshold = best_threshold(labels, scores)
+    else:
+        threshold = threshold_at_fpr(scores[labels == 0], target_fpr)
+    return float(np.clip(threshold, PROBABILITY_EPSILON, 1 - PROBABILITY_EPSILON))
+
+
+def cross_fit_errors(
+    labels: np.ndarray, raw: np.ndarray, identities: np.ndarray, target_fpr: float | None = None
+) -> tuple[float | None, float | None]:
+    """False positive and false negative rate at the threshold, for people whom nothing was fitted to.
+
+    A threshold is chosen where it errs least on the clips at hand, so its errors on these flatter. Here each
+    clip is judged by the calibration and threshold of the other folds, which share no person with its own.
+
+    Args:
+        labels: ``(N,)``, 0 or 1, both present.
+        raw: ``(N,)`` uncalibrated probabilities of fake.
+        identities: ``(N,)``, one for each clip.
+        target_fpr: see `choose_threshold`.
+
+    Returns:
+        Both rates, or None for both where the folds cannot be made: there are fewer than two people, or
+        without a fold a class or the clips for ``target_fpr`` are missing.
+    """
+    folds = min(CROSS_FIT_FOLDS, len(set(identities.tolist())))
+    if folds < 2:
+        return None, None
+    fake = np.zeros(len(labels), bool)
+    for train, test in GroupKFold(folds).split(raw, groups=identities):
+        real = int((labels[train] == 0).sum())
+        if real in (0, len(train)) or (target_fpr is not None and real < clips_needed_for(target_fpr)):
+            return None, None
+        calibration = Calibration(*fit_platt_scaling(labels[train], raw[train]))
+        threshold = choose_threshold(labels[train], calibration.apply(raw[train]), target_fpr)
+        fake[test] = calibration.apply(raw[test]) >= threshold
+    return float(fake[labels == 0].mean()), float((~fake[labels == 1]).mean())
 
 
 def unsure_range(

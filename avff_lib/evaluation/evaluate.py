@@ -1,19 +1,23 @@
-"""Evaluate and calibrate a detector: its predictions on labelled clips -> metrics, threshold, calibration.
+"""Evaluate and calibrate a detector: its predictions for labelled files -> metrics, threshold, calibration.
 
-Like scikit-learn's ``cross_val_score`` it asks the estimator for predictions (`Detector.predict_clip`) and
-knows nothing of how they are made.
+Every file is scored by `avff_lib.inference.predictor`, as one that somebody brings.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
-from avff_lib.data.examples import Example, Skipped
+from avff_lib.data.examples import Example, Skipped, by_file
 from avff_lib.data.labels import window_label
 from avff_lib.data.manifest import Row
 from avff_lib.data.shards import StoredExample
@@ -22,53 +26,67 @@ from avff_lib.evaluation.calibration import (
     PROBABILITY_EPSILON,
     TARGET_ERROR_RATE,
     check_target_fpr,
+    choose_threshold,
+    cross_fit_errors,
     fit_platt_scaling,
-    threshold_at_fpr,
     unsure_range,
 )
 from avff_lib.evaluation.metrics import best_threshold
 from avff_lib.evaluation.summary import compute_metrics, count_clips, summarize
+from avff_lib.inference.prediction import FilePrediction
+from avff_lib.inference.predictor import FileAnalysis, analyze_file, score_pieces
 from avff_lib.models import Detector
 from avff_lib.models.calibration import Calibration
-from avff_lib.models.ood import OODDetector
+from avff_lib.models.ood import STREAM_OF, OODDetector
+from avff_lib.utils.parallel import parallel_map
+
+Examples = Sequence[Row | Example | StoredExample]
 
 
 @dataclass(frozen=True, eq=False)
 class ClipScores:
-    """A labelled clip with a detector's scores.
+    """A labelled file with a detector's scores.
 
     Attributes:
         row: of the manifest.
-        score: probability of fake, calibrated if the detector is.
-        windows: ``(K,)`` probability of fake of each window, likewise.
-        window_labels: ``(K,)``, 1 where at least a quarter of the window is fake.
-        audio_features, visual_features: ``(D,)``, means over the windows and their time.
+        prediction: of the file, as `avff_lib.predict` gives it.
+        raw: uncalibrated score of the file's face.
+        windows: ``(K,)`` probability of fake of each window that was scored and has a label.
+        raw_windows: ``(K,)``, the same, uncalibrated.
+        window_labels: ``(K,)``, 1 or 0; see `avff_lib.data.labels.window_label`.
+        features: ``(D,)`` each, of the file's face, by keys of `avff_lib.models.ood.STREAM_OF`.
     """
 
     row: Row
-    score: float
+    prediction: FilePrediction
+    raw: float
     windows: np.ndarray
+    raw_windows: np.ndarray
     window_labels: np.ndarray
-    audio_features: np.ndarray
-    visual_features: np.ndarray
+    features: dict[str, np.ndarray]
+
+    @property
+    def score(self) -> float:
+        """Probability of fake, calibrated if the detector is."""
+        assert self.prediction.score is not None  # files without a score are skipped
+        return self.prediction.score
 
 
-def evaluate(
-    model: Detector, examples: Sequence[Example | StoredExample], *, seed: int = 0
-) -> dict[str, Any]:
-    """Score labelled clips and compute every metric.
+def evaluate(model: Detector, examples: Examples, *, seed: int = 0) -> dict[str, Any]:
+    """Score labelled files and compute every metric.
 
     Args:
-        model: the detector; its threshold and its unsure range are applied.
-        examples: from `avff_lib.data.examples.load_examples` or `avff_lib.data.shards.read_shards`.
+        model: the detector; its threshold is applied.
+        examples: rows of a manifest, whose files are decoded one by one; or what was decoded before, by
+            `avff_lib.data.examples.load_examples` or for `avff_lib.data.shards.read_shards`.
         seed: of the bootstrap over identities.
 
     Returns:
-        The metrics, as plain dicts, lists and numbers; see `evaluate_scores`. ``skipped`` lists the clips
+        The metrics, as plain dicts, lists and numbers; see `evaluate_scores`. ``skipped`` lists the files
         that could not be scored, each with its ``path`` and the ``reason``.
 
     Raises:
-        AVFFError: no clip can be scored.
+        AVFFError: no file can be scored.
     """
     scored, skipped = score_readable(model, examples)
     reasons = [{"path": str(entry.row.path), "reason": entry.reason} for entry in skipped]
@@ -76,94 +94,109 @@ def evaluate(
 
 
 def evaluate_scores(model: Detector, scored: Sequence[ClipScores], *, seed: int = 0) -> dict[str, Any]:
-    """The metrics of a detector on clips that it has scored.
+    """The metrics of a detector on files that it has scored.
 
     Args:
-        model: the detector; its threshold and its unsure range are applied.
+        model: the detector; its threshold is applied.
         scored: by `score_readable`.
         seed: of the bootstrap over identities.
 
     Returns:
-        What `avff_lib.evaluation.summary.summarize` returns for the files; ``windows``: the same metrics of
-        single windows by their own labels, with ``counts``; ``sure``, if the detector has an unsure range:
-        the ``share`` of the ``clips`` outside of it, and their errors ``fpr`` and ``fnr`` as shares of all
-        clips of a class; ``threshold``; ``trained_on``.
+        What `avff_lib.evaluation.summary.summarize` returns for the files, by their scores and whatever their
+        labels; ``windows``: the same metrics of single windows by their own labels, with ``counts``;
+        ``selective``: what the labels say, see `selective_errors`; ``threshold``; ``trained_on``.
     """
     rows, threshold = [entry.row for entry in scored], model.config.threshold
-    scores = np.array([entry.score for entry in scored])
     windows = (
         np.concatenate([entry.window_labels for entry in scored]),
         np.concatenate([entry.windows for entry in scored]),
         np.repeat([row.source for row in rows], [len(entry.windows) for entry in scored]),
     )
-    summary = summarize(rows, scores, threshold, seed)
-    if model.config.calibration.unsure is not None:
-        labels = np.array([row.label for row in rows])
-        summary["sure"] = _errors_outside(labels, scores, *model.config.calibration.unsure)
+    window_threshold = model.config.calibration.window_threshold
     return {
-        **summary,
-        "windows": {**compute_metrics(*windows, threshold, seed), "counts": count_clips(*windows)},
+        **summarize(rows, np.array([entry.score for entry in scored]), threshold, seed),
+        "selective": selective_errors(scored),
+        "windows": {**compute_metrics(*windows, window_threshold, seed), "counts": count_clips(*windows)},
         "threshold": threshold,
         "trained_on": model.config.trained_on,
     }
 
 
-def score_example(model: Detector, example: Example | StoredExample) -> ClipScores:
-    """Score all windows of a clip.
+def selective_errors(scored: Sequence[ClipScores]) -> dict[str, Any]:
+    """What a detector that may abstain gets right: coverage and errors of its labels.
+
+    Returns:
+        ``clips``; ``coverage``, the share of them that are labelled real or fake; ``fpr`` and ``fnr``, the
+        share of real clips that are labelled fake and of fake ones that are labelled real, undetermined ones
+        among neither; ``risk``, the share of wrong ones among the labelled; ``reasons``, how many clips are
+        undetermined for each. A rate without clips is left out.
+    """
+    labels = np.array([entry.row.label for entry in scored])
+    named = np.array([entry.prediction.label for entry in scored])
+    decided = named != "undetermined"
+    wrong = decided & (named != np.where(labels == 1, "fake", "real"))
+    errors: dict[str, Any] = {"clips": len(scored), "coverage": float(decided.mean())}
+    for name, chosen in (("fpr", labels == 0), ("fnr", labels == 1), ("risk", decided)):
+        if chosen.any():
+            errors[name] = float(wrong[chosen].mean())
+    reasons = Counter(reason for entry in scored for reason in entry.prediction.reasons)
+    return {**errors, "reasons": dict(sorted(reasons.items()))}
+
+
+def score_examples(model: Detector, examples: Examples) -> np.ndarray:
+    """Probability of fake ``(N,)`` for each file, calibrated if the detector is.
 
     Raises:
-        AVFFError: it cannot be read, or the model's output is not finite.
+        AVFFError: a file cannot be scored.
     """
-    try:
-        prediction = model.predict_clip(example.clip)
-    except AVFFError as error:
-        raise AVFFError(f"{example.row.path} cannot be scored: {error}") from None
-    labels = [window_label(example.row, start, model.spec.duration) for start in prediction.starts]
-    return ClipScores(
-        row=example.row,
-        score=prediction.score,
-        windows=prediction.window_scores,
-        window_labels=np.array(labels),
-        audio_features=prediction.audio_features,
-        visual_features=prediction.visual_features,
-    )
-
-
-def score_examples(model: Detector, examples: Sequence[Example | StoredExample]) -> np.ndarray:
-    """Probability of fake ``(N,)`` for each clip, calibrated if the detector is.
-
-    Raises:
-        AVFFError: see `score_example`.
-    """
-    model.eval()
-    return np.array([score_example(model, example).score for example in tqdm(examples, desc="scoring")])
+    scored, skipped = score_readable(model, examples)
+    if skipped:
+        raise AVFFError(skipped[0].reason)
+    return np.array([entry.score for entry in scored])
 
 
 def score_readable(
-    model: Detector, examples: Sequence[Example | StoredExample]
+    model: Detector, examples: Examples, *, workers: int | None = None
 ) -> tuple[list[ClipScores], list[Skipped]]:
-    """Score the clips that can be scored, and list those that cannot, with the reason.
+    """Score the files that can be scored, and list those that cannot, with the reason.
+
+    Args:
+        model: the detector; put into evaluation mode.
+        examples: as in `evaluate`.
+        workers: processes that files are decoded and scored in; by default one a core, and none besides this
+            one for files that were decoded before, or on a GPU.
 
     Raises:
         AVFFError: none can.
     """
     model.eval()
+    results: Iterable[ClipScores | Skipped]
+    rows = [example for example in examples if isinstance(example, Row)]
+    workers = min(workers or os.cpu_count() or 1, len(rows)) if model.device.type == "cpu" else 1
+    if workers > 1:
+        with TemporaryDirectory() as folder:  # as models with parametrised weights cannot be pickled
+            model.save_pretrained(folder)
+            score = partial(_score_by_saved, folder)
+            results = list(parallel_map(score, rows, workers, description="scoring", unit="file"))
+    elif rows:
+        results = (_score_row(model, row) for row in tqdm(rows, desc="scoring", unit="file"))
+    else:
+        parts = list(by_file([example for example in examples if not isinstance(example, Row)]))
+        results = (_score_parts(model, part) for part in tqdm(parts, desc="scoring", unit="file"))
     scored, skipped = [], []
-    for example in tqdm(examples, desc="scoring"):
-        try:
-            scored.append(score_example(model, example))
-        except AVFFError as error:
-            skipped.append(Skipped(example.row, str(error)))
+    for result in results:
+        if isinstance(result, ClipScores):
+            scored.append(result)
+        else:
+            skipped.append(result)
     if not scored:
         first = f"; the first one: {skipped[0].reason}" if skipped else ""
-        raise AVFFError(f"none of the {len(examples)} clips can be scored{first}")
+        raise AVFFError(f"none of the {len(skipped)} files can be scored{first}")
     return scored, skipped
 
 
-def calibrate(
-    model: Detector, validation: Sequence[Example | StoredExample], target_fpr: float | None = None
-) -> None:
-    """Fit the model's ``ood``, ``threshold`` and ``calibration`` to its scores of validation clips.
+def calibrate(model: Detector, validation: Examples, target_fpr: float | None = None) -> None:
+    """Fit the model's ``ood``, ``threshold`` and ``calibration`` to its scores of validation files.
 
     Temperature and bias come first, and the threshold is chosen among calibrated scores: the one with the
     best balanced accuracy, or the lowest that keeps to a false positive rate. Where a class is missing
@@ -171,56 +204,106 @@ def calibrate(
 
     Args:
         model: is changed; its previous calibration is discarded.
-        validation: of identities that are in no other split.
-        target_fpr: share of the real clips that may be predicted fake, such as 0.05.
+        validation: as in `evaluate`, of identities that are in no other split.
+        target_fpr: share of the real files that may be labelled fake, such as 0.05.
 
     Raises:
-        AVFFError: there are too few clips for ``target_fpr``; the model is unchanged then.
+        AVFFError: there are too few files for ``target_fpr``, or one cannot be scored; the model is unchanged
+            then.
     """
-    labels = np.array([example.row.label for example in validation], dtype=int)
-    if target_fpr is not None:
-        check_target_fpr(target_fpr, int((labels == 0).sum()))
+    before = model.config, model.ood
     model.config = replace(model.config, threshold=0.5, calibration=Calibration())
-    model.eval()
-    scored = [score_example(model, example) for example in tqdm(validation, desc="scoring")]
-    identities = [example.row.source for example in validation]
-    model.ood = OODDetector.fit(
-        np.array([entry.audio_features for entry in scored]),
-        np.array([entry.visual_features for entry in scored]),
-        identities,
-    )
-    if len(set(labels.tolist())) < 2:
-        return
-    raw = np.array([entry.score for entry in scored])
+    try:
+        scored, skipped = score_readable(model, validation)
+        if skipped:
+            raise AVFFError(skipped[0].reason)
+        if target_fpr is not None:
+            check_target_fpr(target_fpr, sum(entry.row.label == 0 for entry in scored))
+        model.ood = OODDetector.fit(
+            {name: np.array([entry.features[name] for entry in scored]) for name in scored[0].features},
+            [entry.row.source for entry in scored],
+        )
+        if len({entry.row.label for entry in scored}) == 2:
+            threshold, fitted = _fit_calibration(scored, target_fpr)
+            model.config = replace(model.config, threshold=threshold, calibration=fitted)
+    except BaseException:
+        model.config, model.ood = before
+        raise
+
+
+def _fit_calibration(scored: Sequence[ClipScores], target_fpr: float | None) -> tuple[float, Calibration]:
+    """Threshold and calibration from raw scores of files of both classes."""
+    labels = np.array([entry.row.label for entry in scored])
+    raw = np.array([entry.raw for entry in scored])
+    identities = np.array([entry.row.source for entry in scored])
     temperature, bias = fit_platt_scaling(labels, raw)
     scores = Calibration(temperature, bias).apply(raw)
-    real, fakes = scores[labels == 0], scores[labels == 1]
-    threshold = best_threshold(labels, scores) if target_fpr is None else threshold_at_fpr(real, target_fpr)
-    threshold = float(np.clip(threshold, PROBABILITY_EPSILON, 1 - PROBABILITY_EPSILON))
+    threshold = choose_threshold(labels, scores, target_fpr)
+    fpr, fnr = cross_fit_errors(labels, raw, identities, target_fpr)
+    window_temperature, window_bias, window_threshold = _fit_windows(scored)
     fitted = Calibration(
         temperature,
         bias,
+        window_temperature,
+        window_bias,
+        window_threshold,
         unsure=unsure_range(labels, scores, threshold),
         error_rate=TARGET_ERROR_RATE,
-        fpr=float((real >= threshold).mean()),
-        fnr=float((fakes < threshold).mean()),
+        fpr=fpr,
+        fnr=fnr,
         clips=len(labels),
-        identities=len(set(identities)),
+        identities=len(set(identities.tolist())),
     )
-    model.config = replace(model.config, threshold=threshold, calibration=fitted)
+    return threshold, fitted
 
 
-def _errors_outside(
-    labels: np.ndarray, scores: np.ndarray, low: float, high: float
-) -> dict[str, float | int]:
-    """``sure`` of `evaluate_scores`; the error rate of a class without clips is left out."""
-    real, fakes = scores[labels == 0], scores[labels == 1]
-    errors: dict[str, float | int] = {
-        "share": float(((scores < low) | (scores > high)).mean()),
-        "clips": len(scores),
-    }
-    if len(real):
-        errors["fpr"] = float((real > high).mean())
-    if len(fakes):
-        errors["fnr"] = float((fakes < low).mean())
-    return errors
+def _fit_windows(scored: Sequence[ClipScores]) -> tuple[float, float, float]:
+    """Temperature, bias and threshold of single windows."""
+    labels = np.concatenate([entry.window_labels for entry in scored])
+    raw = np.concatenate([entry.raw_windows for entry in scored])
+    if len(set(labels.tolist())) < 2:
+        return 1.0, 0.0, 0.5
+    temperature, bias = fit_platt_scaling(labels, raw)
+    scores = Calibration(window_temperature=temperature, window_bias=bias).apply_to_windows(raw)
+    threshold = np.clip(best_threshold(labels, scores), PROBABILITY_EPSILON, 1 - PROBABILITY_EPSILON)
+    return temperature, bias, float(threshold)
+
+
+@lru_cache(maxsize=1)
+def _saved(folder: str) -> Detector:
+    torch.set_num_threads(1)  # as many processes as cores
+    return Detector.from_pretrained(folder)
+
+
+def _score_by_saved(folder: str, row: Row) -> ClipScores | Skipped:
+    return _score_row(_saved(folder), row)
+
+
+def _score_row(model: Detector, row: Row) -> ClipScores | Skipped:
+    return _clip_scores(row, analyze_file(row.path, model))
+
+
+def _score_parts(model: Detector, parts: Sequence[Example | StoredExample]) -> ClipScores | Skipped:
+    row = parts[0].row
+    return _clip_scores(row, score_pieces(row.path, (part.piece for part in parts), model))
+
+
+def _clip_scores(row: Row, analysis: FileAnalysis) -> ClipScores | Skipped:
+    prediction = analysis.prediction
+    if prediction.error:
+        return Skipped(row, prediction.error)
+    known = [
+        (window, label)
+        for window in prediction.windows
+        if window.score is not None
+        and (label := window_label(row, window.start, window.end - window.start)) is not None
+    ]
+    return ClipScores(
+        row=row,
+        prediction=prediction,
+        raw=analysis.raw,
+        windows=np.array([window.score for window, _ in known]),
+        raw_windows=np.array([max(face.raw for face in window.faces if face.speaks) for window, _ in known]),
+        window_labels=np.array([label for _, label in known], dtype=int),
+        features={name: x.numpy() for name, x in analysis.features.items() if name in STREAM_OF},
+    )

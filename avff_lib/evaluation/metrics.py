@@ -52,6 +52,23 @@ def best_threshold(labels: np.ndarray, scores: np.ndarray) -> float:
     return float((above + below.max()) / 2 if len(below) else above)
 
 
+def risk_coverage_curve(wrong: np.ndarray, confidences: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Share of wrong labels among those that are given, for every number of labels that may be given.
+
+    Source: El-Yaniv and Wiener 2010, section 2 (selective classification).
+
+    Args:
+        wrong: ``(N,)`` bool, whether the label of a clip would be wrong.
+        confidences: ``(N,)``; the clips with the highest are labelled first.
+
+    Returns:
+        Coverage ``(N,)``, the share of clips that are labelled, ascending to 1, and the risk ``(N,)`` there.
+    """
+    order = np.argsort(-confidences, kind="stable")
+    labelled = np.arange(1, len(wrong) + 1)
+    return labelled / len(wrong), np.cumsum(wrong[order]) / labelled
+
+
 def binary_metrics(labels: np.ndarray, scores: np.ndarray, threshold: float) -> dict[str, float | None]:
     """The `METRICS` of a set of clips; None if a class is missing, since none is defined then.
 

@@ -1,9 +1,9 @@
 """Robustness of a detector: its AUC under every perturbation and level.
 
-A clip is decoded once. A perturbation changes it before the face is cropped, as it would happen to a file.
-The face is cropped where it was in the *untouched* clip: so every cell of the grid is about the same clips
-and the same regions, and measures the detector alone. Whether a face is still detected in a perturbed clip
-is a different question, which is not asked here.
+A perturbation changes a clip before its faces are cropped, as it would happen to a file. They are cropped
+where they were in the *untouched* clip: so every cell of the grid is about the same clips and the same
+regions, and measures the detector alone. Whether a face is still detected in a perturbed clip is a different
+question, which is not asked here.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +21,22 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
-from avff_lib.data.examples import Skipped, read_speaker
+from avff_lib.data.examples import Skipped
 from avff_lib.data.manifest import Row
 from avff_lib.errors import AVFFError
 from avff_lib.evaluation.metrics import bootstrap_auc
-from avff_lib.evaluation.perturbations import PERTURBATIONS
-from avff_lib.faces.crop import crop_face
+from avff_lib.evaluation.perturbations import PERTURBATIONS, Perturbation
+from avff_lib.faces.tracked import TrackedClip, crop_again, iter_tracked
+from avff_lib.inference.predictor import score_pieces
 from avff_lib.media.clip import Clip
+from avff_lib.media.decode import read_clip
 from avff_lib.models import Detector
 from avff_lib.utils.atomic import atomic_write
 
 STATE_NAME = "scores.json"
 UNTOUCHED = "untouched"
+PIECE_SECONDS = 4.0  # of whole frames in memory at once
+MAX_SIDE = 1920  # pixels, of these frames; as faces are tracked
 
 Scores = dict[str, dict[str, list[float]]]  # path -> perturbation -> probability of fake at levels 1 to 5
 
@@ -161,29 +167,54 @@ def summarize_scores(
 
 
 def _score_clip(model: Detector, row: Row, names: Sequence[str], seed: int) -> dict[str, list[float]]:
-    clip, face = read_speaker(row, model.spec)
-    crop = crop_face(clip, face, model.spec.image_size)
+    spec = model.spec
+    pieces = list(
+        iter_tracked(
+            row.path,
+            spec.image_size,
+            seconds=PIECE_SECONDS,
+            sample_rate=spec.sample_rate,
+            min_duration=spec.duration,
+        )
+    )
+    frames = lru_cache(maxsize=1)(partial(_read_frames, row.path))  # a short clip is one piece, decoded once
 
-    def score(cropped: Clip) -> float:
+    def score(perturbed: Iterable[TrackedClip]) -> float:
         # Uncalibrated, since scores are stored and must not mix with those of a later calibration. An AUC
         # needs their order only.
-        return model.predict_clip(cropped).raw
+        analysis = score_pieces(row.path, perturbed, model)
+        if analysis.prediction.error:
+            raise AVFFError(analysis.prediction.error)
+        return analysis.raw
+
+    def perturb(perturbation: Perturbation, level: int, rng: np.random.Generator) -> Iterator[TrackedClip]:
+        for piece in pieces:
+            if perturbation.stream == "audio":
+                nothing = np.zeros((len(piece.times), 1, 1, 3), np.uint8)
+                clip = Clip(
+                    nothing, piece.times, piece.waveform, piece.sample_rate, piece.start, piece.duration
+                )
+                yield replace(piece, waveform=perturbation(clip, level, rng).waveform)
+            else:
+                yield crop_again(piece, perturbation(frames(piece), level, rng), spec.image_size)
 
     scores: dict[str, list[float]] = {}
     for name in names:
         if name == UNTOUCHED:
-            scores[name] = [score(crop)]
+            scores[name] = [score(pieces)]
             continue
         perturbation, scores[name] = PERTURBATIONS[name], []
         for level in range(1, len(perturbation.values) + 1):
             # Draws depend neither on the folder of the dataset nor on the order of the clips.
             rng = np.random.default_rng([seed, zlib.crc32(f"{row.path.name} {name}".encode())])
-            if perturbation.stream == "audio":
-                perturbed = perturbation(crop, level, rng)
-            else:
-                perturbed = crop_face(perturbation(clip, level, rng), face, model.spec.image_size)
-            scores[name].append(score(perturbed))
+            scores[name].append(score(perturb(perturbation, level, rng)))
     return scores
+
+
+def _read_frames(path: Path, piece: TrackedClip) -> Clip:
+    """The whole frames that the faces of a piece were cut out of, with its audio."""
+    clip = read_clip(path, piece.start, piece.duration, sample_rate=piece.sample_rate, max_side=MAX_SIDE)
+    return replace(clip, waveform=piece.waveform)
 
 
 def _settings(model: Detector, seed: int) -> dict[str, Any]:

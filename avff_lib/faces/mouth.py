@@ -1,14 +1,44 @@
-"""How far a mouth is open, from the optical flow inside a face crop."""
+"""How far a mouth is open and how much it moves, from the optical flow inside a face crop."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
 
+from avff_lib.faces.crop import crop_face
+from avff_lib.faces.track import FaceTrack, prominence, track_faces
+from avff_lib.media.clip import Clip
+
 MOUTH_CROP_SIZE = 128  # pixels, side of the face crop
 # Rows and columns of the face crop.
 MOUTH_REGION = (slice(77, 116), slice(38, 90))  # from below the nose to the chin
 UPPER_FACE_REGION = (slice(20, 64), slice(26, 102))  # from the forehead to the eyes
+
+
+class MouthMotion:
+    """Measures by how much a mouth opens from one frame to the next."""
+
+    def __init__(self) -> None:
+        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        self._last: np.ndarray | None = None
+
+    def reset(self) -> None:
+        """Forget the last crop."""
+        self._last = None
+
+    def update(self, crop: np.ndarray) -> float:
+        """Take the next crop, ``(MOUTH_CROP_SIZE, MOUTH_CROP_SIZE, 3)`` uint8.
+
+        Returns:
+            Change of `avff_lib.inference.sync.mouth_opening` since the last crop; 0 for the first one.
+        """
+        grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
+        last, self._last = self._last, grey
+        if last is None:
+            return 0.0
+        motion = self._flow.calc(last, grey, None)  # type: ignore[call-overload]  # None is an array in its stubs
+        vertical = motion[..., 1]  # (H, W), pixels downwards
+        return _stretch(vertical[MOUTH_REGION]) - _stretch(vertical[UPPER_FACE_REGION])
 
 
 def mouth_opening_of_crops(crops: np.ndarray) -> np.ndarray:
@@ -20,14 +50,35 @@ def mouth_opening_of_crops(crops: np.ndarray) -> np.ndarray:
     Returns:
         ``(T,)`` float64, 0 in the first frame.
     """
-    grey = [cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY) for crop in crops]
-    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    stretches = np.zeros(len(grey))
-    for i in range(1, len(grey)):
-        motion = flow.calc(grey[i - 1], grey[i], None)  # type: ignore[call-overload]  # None is an array in its stubs
-        vertical = motion[..., 1]  # (H, W), pixels downwards
-        stretches[i] = _stretch(vertical[MOUTH_REGION]) - _stretch(vertical[UPPER_FACE_REGION])
-    return stretches.cumsum()
+    motion = MouthMotion()
+    return np.cumsum([motion.update(crop) for crop in crops])
+
+
+def mouth_activity(opening: np.ndarray) -> float:
+    """How much a mouth with this ``opening``, ``(T,)``, moves; an even drift is an error of the flow."""
+    if not len(opening):
+        return 0.0
+    # As scipy.signal.detrend does it, which takes half a second to import.
+    line = np.stack([np.arange(len(opening)), np.ones(len(opening))], axis=1)
+    coefficients, *_ = np.linalg.lstsq(line, opening, rcond=None)
+    return float((opening - line @ coefficients).std())
+
+
+def speaker_face(clip: Clip) -> FaceTrack | None:
+    """The face of a clip whose mouth moves most, weighted by how long it is seen; None if there is none.
+
+    Args:
+        clip: whole frames ``(T, H, W, 3)``.
+    """
+    tracks = track_faces(clip)
+    if len(tracks) < 2:
+        return next(iter(tracks), None)
+
+    def speaking(track: FaceTrack) -> tuple[float, float]:
+        opening = mouth_opening_of_crops(crop_face(clip, track, MOUTH_CROP_SIZE).frames)
+        return mouth_activity(opening[track.detected]) * track.detected.sum(), prominence(track)
+
+    return max(tracks, key=speaking)
 
 
 def _stretch(flow: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""What a report shows of a file: pictures of a few windows, kept while its chunks go by."""
+"""What a report shows of a file: pictures of a few windows, kept while its pieces go by."""
 
 from __future__ import annotations
 
@@ -8,15 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from avff_lib.faces.crop import crop_face
-from avff_lib.faces.track import FaceTrack
+from avff_lib.faces.tracked import TrackedClip
 from avff_lib.inference.prediction import FaceScore
 from avff_lib.inference.windows import WINDOW_HOP, WindowOutputs
-from avff_lib.media.clip import Clip
 from avff_lib.models import Detector
 from avff_lib.nn.features import Features, index_features
 
-THUMBNAIL_SIZE = 112  # pixels, side of the face crops in a report
 EVIDENCE_FRAMES = 8  # frames of the most suspicious window in a report
 
 
@@ -28,7 +25,7 @@ class WindowEvidence:
         start, end: of the window, in seconds.
         face: its scores.
         features: before the streams meet, ``(1, ...)``.
-        frames: some of the face, ``(EVIDENCE_FRAMES, THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3)`` uint8.
+        frames: some of the face, ``(EVIDENCE_FRAMES, S, S, 3)`` uint8.
         times: of the frames, in seconds.
         waveform: ``(S,)`` float32 in [-1, 1].
         sample_rate: of the waveform, in Hz.
@@ -58,7 +55,7 @@ class FileEvidence:
 
     Attributes:
         audio_peaks: of the waveform, one for each `avff_lib.inference.streaming.GAP_RESOLUTION` seconds.
-        thumbnails: of each face that was scored, ``(THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3)`` uint8.
+        thumbnails: of each face that was scored, ``(S, S, 3)`` uint8.
         most_suspicious: the window with the highest score; None while nothing was scored.
         least_suspicious: for each face in sight, and for that of ``most_suspicious``.
         mismatched_agreement: agreement of faces with the audio of *other* windows of the file.
@@ -71,38 +68,37 @@ class FileEvidence:
         self.least_suspicious: dict[int, ReferenceWindow] = {}
         self.mismatched_agreement: list[float] = []
 
-    def add_window(
-        self, window: Clip, chunk: Clip, track: FaceTrack, face: FaceScore, outputs: WindowOutputs
-    ) -> None:
+    def add_window(self, window: TrackedClip, face: FaceScore, outputs: WindowOutputs) -> None:
         """Note a face that was scored in a window; a face that does not speak leaves its thumbnail only.
 
         Args:
-            window: a part of ``chunk``.
-            chunk: whole frames, as ``track`` locates the face in them.
-            track: of the face.
+            window: with crops to look at, see `avff_lib.faces.tracked.FaceCrops`; without them nothing is
+                noted.
             face: its scores.
             outputs: of the detector, a batch of one.
         """
-        inside = frames_of(window, chunk)
+        crops = window.faces[face.face]
+        if not len(crops.views):
+            return
         if face.face not in self.thumbnails:
-            middle = inside[[len(inside) // 2]]
-            self.thumbnails[face.face] = _thumbnails(chunk, track, middle)[0]
+            middle = crops.views[len(crops.views) // 2]
+            self.thumbnails[face.face] = middle.copy()  # a view would keep the whole piece
         if not face.speaks:
             return
         least = self.least_suspicious.get(face.face)
         if least is None or face.score < least.score:
             self.least_suspicious[face.face] = ReferenceWindow(window.start, face.score, outputs.features)
         if self.most_suspicious is None or face.score > self.most_suspicious.face.score:
-            count = min(EVIDENCE_FRAMES, len(inside))
-            shown = inside[np.linspace(0, len(inside) - 1, count).round().astype(int)]
+            count = min(EVIDENCE_FRAMES, len(crops.views))
+            shown = np.linspace(0, len(crops.views) - 1, count).round().astype(int)
             self.most_suspicious = WindowEvidence(
                 start=window.start,
                 end=window.end,
                 face=face,
                 features=outputs.features,
-                frames=_thumbnails(chunk, track, shown),
-                times=chunk.times[shown],
-                waveform=window.waveform.copy(),  # a view would keep the whole chunk
+                frames=crops.views[shown],
+                times=crops.times[shown],
+                waveform=window.waveform.copy(),
                 sample_rate=window.sample_rate,
             )
 
@@ -114,22 +110,9 @@ class FileEvidence:
             return
         mixed = replace(index_features(features, video), audio=index_features(features, audio).audio)
         with torch.inference_mode():
-            self.mismatched_agreement += model.agreement(mixed).mean(dim=1).tolist()
+            self.mismatched_agreement += model.agreement(mixed.to(model.device)).mean(dim=1).tolist()
 
     def forget_all_but(self, faces: Collection[int]) -> None:
         """Drop windows of faces that are gone: they cannot become the most suspicious one any more."""
         kept = {*faces, *([self.most_suspicious.face.face] if self.most_suspicious else [])}
         self.least_suspicious = {face: least for face, least in self.least_suspicious.items() if face in kept}
-
-
-def frames_of(window: Clip, chunk: Clip) -> np.ndarray:
-    """Indices of the chunk's frames that a window holds, or the one on screen when it begins."""
-    inside = np.flatnonzero((chunk.times >= window.start) & (chunk.times < window.end))
-    return inside if len(inside) else chunk.nearest_frames(np.array([window.start]))
-
-
-def _thumbnails(chunk: Clip, track: FaceTrack, frames: np.ndarray) -> np.ndarray:
-    """Some frames of a face, ``(N, THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3)`` uint8."""
-    part = replace(chunk, frames=chunk.frames[frames], times=chunk.times[frames])
-    there = replace(track, boxes=track.boxes[frames], detected=track.detected[frames])
-    return crop_face(part, there, THUMBNAIL_SIZE).frames

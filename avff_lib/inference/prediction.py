@@ -1,7 +1,7 @@
 """What a detector outputs: scores of faces in windows, of faces, of segments, and of the whole file.
 
-Times are seconds on the clock of the file. Every ``score`` and ``prediction`` is a calibrated probability of
-fake; the model's own output is called ``raw``.
+Times are seconds on the clock of the file. Every ``score`` is a calibrated probability of fake: that of a
+window for windows and segments, that of a file for faces and files. The model's own output is called ``raw``.
 """
 
 from __future__ import annotations
@@ -9,11 +9,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-import numpy as np
-
 from avff_lib.models.calibration import Calibration
 
 Obstacle = Literal["face", "sound", "cut"]
+Label = Literal["real", "fake", "undetermined"]
+Reason = Literal["out_of_distribution", "unsure", "low_coverage", "uncalibrated"]
+
+REASON_NOTES: dict[Reason, str] = {
+    "out_of_distribution": "the file is unlike the clips that the detector was calibrated on",
+    "unsure": "the score is too common among both real and fake clips",
+    "low_coverage": "too little of the file could be scored",
+    "uncalibrated": "the detector was never calibrated on validation clips of both classes",
+}
 
 
 @dataclass(frozen=True)
@@ -22,8 +29,8 @@ class FaceScore:
 
     Attributes:
         face: its number in the file.
-        score: calibrated probability of fake in [0, 1]; to be compared with the threshold.
-        raw: the same, uncalibrated. Scores of several windows are aggregated from these; see
+        score: calibrated probability of fake in [0, 1]; to be compared with the threshold of windows.
+        raw: the same, uncalibrated. The score of a face is made from these; see
             `avff_lib.inference.timeline.aggregate_scores`.
         agreement: of lips and voice, in [-1, 1]; see `avff_lib.models.base.Detector.agreement`.
         speaks: whether its mouth moves at least half as much as the liveliest one in the window.
@@ -65,7 +72,8 @@ class FacePrediction:
             after more than a second out of sight, gets a new number.
         start, end: of the first and the last window with it, in seconds.
         windows: number of windows in which it speaks.
-        score: calibrated probability of fake over these; None if it never speaks.
+        score: calibrated probability of fake over these, of a file that shows this face alone; None if it
+            never speaks.
     """
 
     number: int
@@ -77,12 +85,12 @@ class FacePrediction:
 
 @dataclass(frozen=True)
 class FakeSegment:
-    """A part of a file in which a face is predicted fake.
+    """A part of a file in which a face's windows are predicted fake.
 
     Attributes:
         start, end: in seconds.
         face: its number.
-        score: the probability of fake that a file of this part alone would have.
+        score: mean of the windows' scores.
     """
 
     start: float
@@ -100,55 +108,38 @@ class Gap:
     obstacle: Obstacle
 
 
-@dataclass(frozen=True, eq=False)
-class ClipPrediction:
-    """A clip that shows one face throughout, such as one of a dataset.
-
-    Attributes:
-        score: calibrated probability of fake in [0, 1].
-        raw: the same, uncalibrated.
-        starts: ``(K,)`` of the windows, in seconds.
-        window_scores: ``(K,)`` calibrated probability of fake of each window.
-        audio_features, visual_features: ``(D,)``, means over the windows and over the time in these.
-    """
-
-    score: float
-    raw: float
-    starts: np.ndarray
-    window_scores: np.ndarray
-    audio_features: np.ndarray
-    visual_features: np.ndarray
-
-
 @dataclass(frozen=True)
 class FilePrediction:
     """A whole file; ``dataclasses.asdict`` of it is what ``avff predict --json`` prints.
 
     Attributes:
         path: as it was given.
-        prediction: calibrated probability of fake in [0, 1], that of ``face``; None if there is an error.
-        label: ``"fake"`` or ``"real"`` by ``threshold``; None if there is an error.
-        unsure: whether the prediction lies where scores of either class are too common to decide.
-        threshold: chosen on validation data when the model was trained.
+        label: ``"real"``, ``"fake"`` or ``"undetermined"``; None if there is an error.
+        reasons: why it is undetermined, as words of `Reason`; empty for the other labels.
+        prediction: the score of a file that is labelled real or fake, else None.
+        score: calibrated probability of fake in [0, 1], whatever the label; None if there is an error.
+        threshold: score from which on a file is labelled fake; chosen on validation data.
         calibration: likewise; holds the error rates measured there.
-        face: number of the face whose score is the file's; see `avff_lib.inference.timeline.select_face`.
-        faces: all that were scored.
+        face: number of the speaking face with the highest score.
+        faces: all that were scored. The file's score is made from those that speak; see
+            `avff_lib.inference.timeline.combine_faces`.
         segments: where faces are predicted fake; see `avff_lib.inference.timeline.find_fake_segments`.
         gaps: where there is no face or no sound for half a second or longer.
         windows: all windows, also those that could not be scored.
         coverage: share of the windows that were scored.
-        ood_scores: how far the selected face's ``audio`` and ``visual`` features lie from those of the
-            validation clips, as multiples of the limit; above 1 the file is out of distribution. Empty if
-            the detector has none fitted. See `avff_lib.models.ood`.
+        ood_scores: how far the features of ``face`` lie from those of the validation clips, by stream
+            (``audio``, ``visual``) and on average (``joint``), as multiples of the limit; above 1 the file is
+            out of distribution. See `avff_lib.models.ood`.
         warnings: one sentence each.
         model: its family and what it was trained on.
         error: one sentence, or None.
     """
 
     path: str
+    label: Label | None = None
+    reasons: tuple[Reason, ...] = ()
     prediction: float | None = None
-    label: str | None = None
-    unsure: bool = False
+    score: float | None = None
     threshold: float | None = None
     calibration: Calibration | None = None
     face: int | None = None
@@ -163,16 +154,6 @@ class FilePrediction:
     error: str | None = None
 
     @property
-    def out_of_distribution(self) -> bool:
-        """Whether either stream is."""
-        return any(score > 1 for score in self.ood_scores.values())
-
-    @property
-    def verdict(self) -> str:
-        """The label and the reasons not to rely on it, in words."""
-        doubts = []
-        if self.unsure:
-            doubts.append("unsure")
-        if self.out_of_distribution:
-            doubts.append("out of distribution")
-        return f"{self.label}, but {' and '.join(doubts)}" if doubts else str(self.label)
+    def scored_windows(self) -> int:
+        """Number of windows that were scored."""
+        return sum(window.score is not None for window in self.windows)

@@ -1,8 +1,12 @@
-"""The one way from a media file to a prediction: decode in chunks, score windows, aggregate, decide."""
+"""The one way from a media file to a prediction: track faces, score windows, combine, decide.
+
+Whatever scores files goes through `score_pieces`: `predict`, the command line and the demo, and also
+evaluation, calibration, validation during training and robustness, whose clips may have been tracked before.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,16 +14,18 @@ import numpy as np
 from torch import Tensor
 
 from avff_lib.errors import AVFFError, MediaError
+from avff_lib.faces.tracked import TrackedClip, iter_tracked
 from avff_lib.inference.evidence import FileEvidence
-from avff_lib.inference.prediction import ClipPrediction, FilePrediction
-from avff_lib.inference.streaming import CHUNK_HOPS, OBSTACLE_NOTES, StreamingPredictor
-from avff_lib.inference.timeline import aggregate_faces, aggregate_scores, find_fake_segments, select_face
-from avff_lib.inference.windows import WINDOW_HOP, predict_windows, sliding_windows
-from avff_lib.media.clip import Clip
-from avff_lib.media.decode import iter_clips
+from avff_lib.inference.prediction import FacePrediction, FilePrediction, Label, Reason
+from avff_lib.inference.streaming import OBSTACLE_NOTES, StreamingPredictor
+from avff_lib.inference.timeline import aggregate_faces, combine_faces, find_fake_segments, speaking_faces
+from avff_lib.inference.windows import BATCH_SIZE
 from avff_lib.models import Detector
 from avff_lib.models.checkpoint import DEFAULT_CHECKPOINT
-from avff_lib.models.ood import COVERAGE
+
+DOCUMENTED_FEATURES = ("audio_features", "visual_features", "fused_features")
+MIN_COVERAGE = 0.5  # share of a file's windows that must be scored for a label
+MIN_SCORED_WINDOWS = 3  # of the selected face, likewise
 
 Progress = Callable[[float], None]
 
@@ -30,12 +36,15 @@ class FileAnalysis:
 
     Attributes:
         prediction: of the file.
+        raw: uncalibrated score of the selected face, the mean over the windows in which it speaks; NaN with
+            an error.
         evidence: that `avff_lib.report` illustrates it with.
-        features: ``audio_features``, ``visual_features`` and ``fused_features`` of the selected face, each
-            ``(D,)``: means over the windows in which it speaks, and over their time.
+        features: of the selected face, each ``(D,)``: means over the windows in which it speaks, and over
+            their time. They are ``fused_features`` and those of `avff_lib.models.ood.STREAM_OF`.
     """
 
     prediction: FilePrediction
+    raw: float = np.nan
     evidence: FileEvidence | None = None
     features: dict[str, Tensor] = field(default_factory=dict)
 
@@ -66,7 +75,9 @@ def predict(
     return analyze_file(path, detector, progress=progress).prediction
 
 
-def process_video(path: Path | str, checkpoint: Path | str = DEFAULT_CHECKPOINT) -> dict[str, float | Tensor]:
+def process_video(
+    path: Path | str, checkpoint: Path | str = DEFAULT_CHECKPOINT
+) -> dict[str, float | str | tuple[str, ...] | Tensor]:
     """The documented one-call interface.
 
     Args:
@@ -74,105 +85,142 @@ def process_video(path: Path | str, checkpoint: Path | str = DEFAULT_CHECKPOINT)
         checkpoint: what `Detector.from_pretrained` loads.
 
     Returns:
-        ``prediction``, the calibrated probability of fake, and the features of `FileAnalysis`.
+        ``prediction``, the calibrated probability of fake, whatever the label; ``label`` and ``reasons``, as
+        in `avff_lib.inference.prediction.FilePrediction`; and of the features of `FileAnalysis` those named
+            in `DOCUMENTED_FEATURES`.
 
     Raises:
         MediaError: the file cannot be scored, and why.
     """
     analysis = analyze_file(path, Detector.from_pretrained(checkpoint))
-    prediction = analysis.prediction
-    if prediction.prediction is None:
-        raise MediaError(str(prediction.error))
-    return {"prediction": prediction.prediction, **analysis.features}
+    file = analysis.prediction
+    if file.score is None or file.label is None:
+        raise MediaError(str(file.error))
+    features = {name: analysis.features[name] for name in DOCUMENTED_FEATURES}
+    return {"prediction": file.score, "label": file.label, "reasons": file.reasons, **features}
 
 
-def analyze_file(path: Path | str, model: Detector, *, progress: Progress | None = None) -> FileAnalysis:
-    """`predict`, with what the prediction rests on; every way to score a file goes through here."""
-    about = {"family": type(model).__name__, "trained_on": model.config.trained_on}
-    try:
-        stream = _stream(path, model, progress)
-    except AVFFError as error:
-        return FileAnalysis(FilePrediction(str(path), model=about, error=str(error)))
-    windows = tuple(stream.windows)
-    threshold, calibration = model.config.threshold, model.config.calibration
-    faces = aggregate_faces(windows, calibration)
-    face = select_face(faces)
-    assert face.score is not None  # the selected face speaks
-    audio, visual, fused = stream.mean_features(face)
-    ood_scores = {} if model.ood is None else model.ood.ood_scores(audio.numpy(), visual.numpy())
-    prediction = FilePrediction(
-        path=str(path),
-        prediction=face.score,
-        label="fake" if face.score >= threshold else "real",
-        unsure=calibration.is_unsure(face.score),
-        threshold=threshold,
-        calibration=calibration,
-        face=face.number,
-        faces=faces,
-        segments=find_fake_segments(windows, threshold, calibration),
-        gaps=stream.gaps,
-        windows=windows,
-        coverage=float(np.mean([window.obstacle is None for window in windows])),
-        ood_scores=ood_scores,
-        warnings=(*_ood_warnings(ood_scores), *stream.warnings),
-        model=about,
-    )
-    features = {"audio_features": audio, "visual_features": visual, "fused_features": fused}
-    return FileAnalysis(prediction, stream.evidence, features)
-
-
-def predict_clip(clip: Clip, model: Detector) -> ClipPrediction:
-    """Score a clip that is cropped to one face: the mean over its sliding windows, calibrated.
+def analyze_file(
+    path: Path | str,
+    model: Detector,
+    *,
+    progress: Progress | None = None,
+    batch_size: int = BATCH_SIZE,
+    audio_stream: int | None = None,
+) -> FileAnalysis:
+    """`predict`, with what the prediction rests on.
 
     Args:
-        clip: at least ``model.spec.duration`` long, at ``model.spec.sample_rate``.
+        path: a video with sound.
         model: in evaluation mode.
-
-    Raises:
-        AVFFError: the model's output is not finite.
+        progress: called with the seconds of video scored so far.
+        batch_size: number of windows that the model takes at once.
+        audio_stream: see `avff_lib.media.decode.read_clip`.
     """
-    calibration = model.config.calibration
-    windows = sliding_windows(clip, model.spec.duration, WINDOW_HOP)
-    outputs = predict_windows(model, windows)
-    raw = outputs.probability.numpy()
-    features = outputs.features
-    return ClipPrediction(
-        score=aggregate_scores(raw, calibration),
-        raw=float(raw.mean()),
-        starts=np.array([window.start for window in windows]),
-        window_scores=calibration.apply(raw),
-        audio_features=features.audio.mean(dim=(0, 1)).numpy(),
-        visual_features=features.visual.mean(dim=(0, 1)).numpy(),
+    pieces = iter_tracked(
+        path,
+        model.spec.image_size,
+        sample_rate=model.spec.sample_rate,
+        min_duration=model.spec.duration,
+        audio_stream=audio_stream,
+        views=True,
     )
+    return score_pieces(path, pieces, model, progress=progress, batch_size=batch_size)
 
 
-def _stream(path: Path | str, model: Detector, progress: Progress | None) -> StreamingPredictor:
-    """Decode a file chunk by chunk and score its windows.
+def score_pieces(
+    path: Path | str,
+    pieces: Iterable[TrackedClip],
+    model: Detector,
+    *,
+    progress: Progress | None = None,
+    batch_size: int = BATCH_SIZE,
+) -> FileAnalysis:
+    """`analyze_file` for a file whose faces are tracked already.
+
+    Args:
+        path: of the file, for the prediction and its messages.
+        pieces: of the whole file, in order, with crops of ``model.spec.image_size``.
+        model: in evaluation mode.
+        progress: called with the seconds of video scored so far.
+        batch_size: number of windows that the model takes at once.
+    """
+    about = {"family": type(model).__name__, "trained_on": model.config.trained_on}
+    try:
+        stream = _stream(path, pieces, StreamingPredictor(model, batch_size), progress)
+    except AVFFError as error:
+        return FileAnalysis(FilePrediction(str(path), model=about, error=str(error)))
+    windows, calibration = tuple(stream.windows), model.config.calibration
+    faces = aggregate_faces(windows, calibration)
+    counted = speaking_faces(faces)
+    score = combine_faces([face.score for face in counted if face.score is not None])
+    features = stream.mean_features(counted[0])
+    ood_scores: dict[str, float] = {}
+    if model.ood is not None:
+        ood_scores = model.ood.ood_scores({name: values.numpy() for name, values in features.items()})
+    coverage = float(np.mean([window.score is not None for window in windows]))
+    reasons = tuple(_reasons(model, score, counted[0], coverage, ood_scores))
+    label = _label(score, model.config.threshold, reasons)
+    prediction = FilePrediction(
+        path=str(path),
+        label=label,
+        reasons=reasons,
+        prediction=None if label == "undetermined" else score,
+        score=score,
+        threshold=model.config.threshold,
+        calibration=calibration,
+        face=counted[0].number,
+        faces=faces,
+        segments=find_fake_segments(windows, calibration),
+        gaps=stream.gaps,
+        windows=windows,
+        coverage=coverage,
+        ood_scores=ood_scores,
+        warnings=tuple(stream.warnings),
+        model=about,
+    )
+    raw = [face.raw for w in windows for face in w.faces if face.face == counted[0].number and face.speaks]
+    return FileAnalysis(prediction, float(np.mean(raw)), stream.evidence, features)
+
+
+def _stream(
+    path: Path | str, pieces: Iterable[TrackedClip], stream: StreamingPredictor, progress: Progress | None
+) -> StreamingPredictor:
+    """Score the pieces of a file one by one.
 
     Raises:
         AVFFError: no part of it can be scored.
     """
-    stream, spec = StreamingPredictor(model), model.spec
-    length, hop = spec.duration + CHUNK_HOPS * WINDOW_HOP, (CHUNK_HOPS + 1) * WINDOW_HOP
-    for chunk in iter_clips(path, length, hop, min_duration=spec.duration, sample_rate=spec.sample_rate):
+    for piece in pieces:
         try:
-            stream.update(chunk)
+            stream.update(piece)
         except AVFFError as error:
             raise MediaError(f"{path} cannot be scored: {error}") from None
         if progress is not None:
-            progress(chunk.end)
-    obstacles = [window.obstacle for window in stream.windows if window.obstacle]
-    if len(obstacles) == len(stream.windows):
+            progress(piece.end)
+    if not any(window.score is not None for window in stream.windows):
+        obstacles = [window.obstacle for window in stream.windows if window.obstacle]
         reason = OBSTACLE_NOTES[max(obstacles, key=obstacles.count)]
         raise MediaError(f"{path} cannot be scored: {reason}; give a video of a person speaking")
     return stream
 
 
-def _ood_warnings(scores: dict[str, float]) -> tuple[str, ...]:
-    far = [f"its {stream} features lie {score:.2f} times" for stream, score in scores.items() if score > 1]
-    if not far:
-        return ()
-    return (
-        f"out of distribution: {', '.join(far)} as far from the validation clips as {COVERAGE:.0%} of such "
-        "clips do; the score is no ground for a verdict",
-    )
+def _reasons(
+    model: Detector, score: float, face: FacePrediction, coverage: float, ood_scores: dict[str, float]
+) -> Iterable[Reason]:
+    """Why nothing can be said of a file."""
+    calibration = model.config.calibration
+    if not calibration.clips:
+        yield "uncalibrated"
+    if any(distance > 1 for distance in ood_scores.values()):
+        yield "out_of_distribution"
+    if calibration.is_unsure(score):
+        yield "unsure"
+    if coverage < MIN_COVERAGE or face.windows < MIN_SCORED_WINDOWS:
+        yield "low_coverage"
+
+
+def _label(score: float, threshold: float, reasons: tuple[Reason, ...]) -> Label:
+    if reasons:
+        return "undetermined"
+    return "fake" if score >= threshold else "real"

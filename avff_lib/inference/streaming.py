@@ -1,4 +1,4 @@
-"""The chunks of a file, one after the other -> scored windows of every face."""
+"""The pieces of a file, one after the other -> scored windows of every face."""
 
 from __future__ import annotations
 
@@ -7,19 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from avff_lib.faces.crop import crop_face
-from avff_lib.faces.mouth import MOUTH_CROP_SIZE, mouth_opening_of_crops
-from avff_lib.faces.track import FaceTrack
-from avff_lib.faces.tracker import FaceTracker
-from avff_lib.inference.evidence import FileEvidence, frames_of
+from avff_lib.faces.tracked import FaceCrops, TrackedClip, join
+from avff_lib.inference.evidence import FileEvidence
 from avff_lib.inference.prediction import FacePrediction, FaceScore, Gap, Obstacle, WindowPrediction
 from avff_lib.inference.timeline import find_gaps
-from avff_lib.inference.windows import WINDOW_HOP, WindowOutputs, predict_windows, sliding_windows
-from avff_lib.media.clip import Clip
-from avff_lib.media.shots import detect_cuts
+from avff_lib.inference.windows import BATCH_SIZE, WINDOW_HOP, WindowOutputs, predict_windows
 from avff_lib.models import Detector
 
-CHUNK_HOPS = 6  # a chunk of video holds so many hops and one window; faces are tracked through it
 SILENCE_PEAK = 1e-3  # amplitude (-60 dB) below which there is no sound
 MIN_AUDIBLE_SHARE = 0.5  # of a window's time, to score it
 MIN_VISIBLE_SHARE = 0.5  # of a window's frames that must show a face, to score it
@@ -35,24 +29,34 @@ OBSTACLE_NOTES: dict[Obstacle, str] = {
 
 
 class StreamingPredictor:
-    """Scores the windows of a file while its chunks go by; only scores and a little evidence are kept.
+    """Scores the windows of a file while its pieces go by; only scores and a little evidence are kept.
+
+    Windows start with the file and then every `WINDOW_HOP` seconds, and one more ends with the file, however
+    it is cut into pieces.
+
+    Args:
+        model: in evaluation mode.
+        batch_size: number of windows that the model takes at once.
 
     Attributes:
         windows: all so far, in order.
         warnings: sentences, as the keys of a dict, which keep their order.
         evidence: for a report.
-        feature_sums: for each face, over the windows in which it speaks: audio, visual and fused features.
+        feature_sums: for each face, over the windows in which it speaks: `WindowOutputs.means`, and
+            ``fused_features``.
     """
 
-    def __init__(self, model: Detector) -> None:
-        self.model, self.spec = model, model.spec
+    def __init__(self, model: Detector, batch_size: int = BATCH_SIZE) -> None:
+        self.model, self.spec, self.batch_size = model, model.spec, batch_size
         self.windows: list[WindowPrediction] = []
         self.warnings: dict[str, None] = {}
         self.evidence = FileEvidence()
-        self.feature_sums: dict[int, list[Tensor]] = {}
-        self._tracker = FaceTracker()
+        self.feature_sums: dict[int, dict[str, Tensor]] = {}
         self._start: float | None = None  # of the file, in seconds
         self._face_seen: list[bool] = []  # every `GAP_RESOLUTION` seconds
+        self._on_grid = 0  # number of windows so far, without the one that ends with the file
+        self._shown_last = False  # whether the last frame showed a face
+        self._waiting: TrackedClip | None = None  # the end of what came, in which no window was complete
 
     @property
     def gaps(self) -> tuple[Gap, ...]:
@@ -65,112 +69,133 @@ class StreamingPredictor:
         ]
         return tuple(sorted(gaps, key=lambda gap: gap.start))
 
-    def mean_features(self, face: FacePrediction) -> list[Tensor]:
-        """Audio, visual and fused features of a face, each ``(D,)``: means over windows and their time."""
-        return [total / face.windows for total in self.feature_sums[face.number]]
+    def mean_features(self, face: FacePrediction) -> dict[str, Tensor]:
+        """Features of a face, each ``(D,)``: means over the windows in which it speaks and their time."""
+        return {name: total / face.windows for name, total in self.feature_sums[face.number].items()}
 
     def warn(self, *sentences: str) -> None:
         """Note each sentence once."""
         self.warnings.update(dict.fromkeys(sentences))
 
-    def update(self, chunk: Clip) -> None:
-        """Score the new windows of a chunk; chunks come in order, and overlap by `WINDOW_HOP` or more."""
-        # What holds throughout a chunk need not hold for the file; `gaps` say where.
-        self.warn(*(warning for warning in chunk.warnings if not warning.endswith("throughout")))
-        cuts = detect_cuts(chunk)
-        in_sight = self._tracker.update(chunk, cuts)
-        self._note_presence(chunk, in_sight)
-        tracks = self._large_enough(in_sight)
-        done = self.windows[-1].start + WINDOW_HOP / 100 if self.windows else -np.inf
-        # The last chunk is moved back to end with the file, so it holds windows that are known.
-        windows = [w for w in sliding_windows(chunk, self.spec.duration, WINDOW_HOP) if w.start >= done]
-        obstacles = [_obstacle(window, chunk, cuts) for window in windows]
-        usable = [window for window, found in zip(windows, obstacles, strict=True) if found is None]
-        outputs: dict[int, dict[float, WindowOutputs]] = {}
-        for number, track in tracks.items():
-            starts = [window.start for window in usable if _is_visible(window, chunk, track)]
-            if starts:
-                outputs[number] = self._predict_face(chunk, track, starts)
-        openings = _mouth_openings(chunk, {number: tracks[number] for number in outputs})
-        for window, obstacle in zip(windows, obstacles, strict=True):
-            here = {number: by[window.start] for number, by in outputs.items() if window.start in by}
-            faces = self._score_faces(window, chunk, tracks, here, openings)
-            self._add_window(window, faces, obstacle)
-        self.evidence.forget_all_but(in_sight)
-
-    def _note_presence(self, chunk: Clip, tracks: dict[int, FaceTrack]) -> None:
-        """Note, every `GAP_RESOLUTION` seconds of what is new, if faces are seen and how loud it is."""
+    def update(self, piece: TrackedClip) -> None:
+        """Score the windows that a piece completes; pieces come in order, one where the last one ends."""
         if self._start is None:
-            self._start = chunk.start
-        peaks = self.evidence.audio_peaks
-        found = np.any([np.zeros(len(chunk.times), bool), *(t.detected for t in tracks.values())], axis=0)
-        steps = np.arange(len(peaks), round((chunk.end - self._start) / GAP_RESOLUTION))
-        begins = self._start + GAP_RESOLUTION * steps
-        self._face_seen += found[chunk.nearest_frames(begins + GAP_RESOLUTION / 2)].tolist()
-        for begin in begins:
-            first = max(0, round((begin - chunk.start) * chunk.sample_rate))
-            samples = chunk.waveform[first : first + round(GAP_RESOLUTION * chunk.sample_rate)]
-            peaks.append(float(np.abs(samples).max(initial=0.0)))
+            self._start = piece.start
+        # What holds throughout a piece need not hold for the file; `gaps` say where.
+        self.warn(*(warning for warning in piece.warnings if not warning.endswith("throughout")))
+        self._note_presence(piece)
+        part = piece if self._waiting is None else join([self._waiting, piece])
+        starts = self._complete(part)
+        windows = [part.window(start, self.spec.duration) for start in starts]
+        obstacles = [_obstacle(window) for window in windows]
+        scorable = [
+            {} if obstacle else self._scorable_faces(window)
+            for window, obstacle in zip(windows, obstacles, strict=True)
+        ]
+        outputs = {
+            number: self._predict_face(number, windows, scorable)
+            for number in sorted({number for faces in scorable for number in faces})
+        }
+        for window, faces, obstacle in zip(windows, scorable, obstacles, strict=True):
+            here = {number: outputs[number][window.start] for number in faces}
+            self._add_window(window, self._score_faces(window, faces, here), obstacle)
+        self.evidence.forget_all_but(part.faces)
+        if not piece.last:
+            # The next window on the grid, or the one that ends with the file, whichever begins earlier.
+            next_start = self._grid_start(self._on_grid)
+            keep = max(part.start, min(next_start, part.end - self.spec.duration))
+            self._waiting = part.window(keep, part.end - keep)
 
-    def _large_enough(self, tracks: dict[int, FaceTrack]) -> dict[int, FaceTrack]:
+    def _complete(self, part: TrackedClip) -> list[float]:
+        """Starts of the windows that end within ``part``; none of them was scored before."""
+        latest, tolerance = part.end - self.spec.duration, 0.5 / part.sample_rate
+        starts = []
+        while self._grid_start(self._on_grid) <= latest + tolerance:
+            starts.append(self._grid_start(self._on_grid))
+            self._on_grid += 1
+        if part.last and latest - self._grid_start(self._on_grid - 1) > WINDOW_HOP / 100:
+            starts.append(latest)
+        return starts
+
+    def _grid_start(self, index: int) -> float:
+        return (self._start or 0.0) + index * WINDOW_HOP
+
+    def _note_presence(self, piece: TrackedClip) -> None:
+        """Note, every `GAP_RESOLUTION` seconds, if faces are seen and how loud it is."""
+        seen = np.zeros(len(piece.times), bool)
+        for face in piece.faces.values():
+            seen[np.searchsorted(piece.times, face.times[face.detected])] = True
+        seen = np.append(self._shown_last, seen)  # a frame stays on the screen until the next one
+        count = round((piece.end - (self._start or 0.0)) / GAP_RESOLUTION) - len(self._face_seen)
+        step = round(GAP_RESOLUTION * piece.sample_rate)
+        for index in range(count):
+            middle = piece.start + (index + 0.5) * GAP_RESOLUTION
+            self._face_seen.append(bool(seen[np.searchsorted(piece.times, middle, side="right")]))
+            samples = piece.waveform[index * step : (index + 1) * step]
+            self.evidence.audio_peaks.append(float(np.abs(samples).max(initial=0.0)))
+        self._shown_last = bool(seen[-1])
+
+    def _scorable_faces(self, window: TrackedClip) -> dict[int, FaceCrops]:
+        """The faces that are seen for long enough, large enough, and upright."""
         least = MIN_FACE_RATIO * self.spec.image_size
-        large = {n: t for n, t in tracks.items() if (t.boxes[:, 2:] - t.boxes[:, :2]).max() >= least}
-        if len(large) < len(tracks):
-            self.warn(f"faces smaller than {least:.0f} pixels are not scored")
-        return large
+        found = {}
+        for number, face in window.faces.items():
+            sides = (face.boxes[:, 2:] - face.boxes[:, :2]) * window.frame_size[::-1]
+            if face.detected.sum() < MIN_VISIBLE_SHARE * len(window.times):
+                continue
+            if sides.max() < least:
+                self.warn(f"faces smaller than {least:.0f} pixels are not scored")
+            elif not face.is_upright:
+                self.warn("faces that lie on their side or are upside down are not scored; turn the video")
+            else:
+                found[number] = face
+        return found
 
     def _predict_face(
-        self, chunk: Clip, track: FaceTrack, starts: Sequence[float]
+        self, number: int, windows: Sequence[TrackedClip], scorable: Sequence[dict[int, FaceCrops]]
     ) -> dict[float, WindowOutputs]:
         """Run the detector over windows of one face -> its outputs by start."""
-        crops = crop_face(chunk, track, self.spec.image_size)
-        outputs = predict_windows(self.model, [crops.window(start, self.spec.duration) for start in starts])
+        chosen = [window for window, faces in zip(windows, scorable, strict=True) if number in faces]
+        starts = [window.start for window in chosen]
+        clips = [window.face_clip(number) for window in chosen]
+        outputs = predict_windows(self.model, clips, batch_size=self.batch_size)
         self.evidence.add_mismatched(self.model, starts, outputs.features)
         return {start: outputs[[row]] for row, start in enumerate(starts)}
 
     def _score_faces(
-        self,
-        window: Clip,
-        chunk: Clip,
-        tracks: dict[int, FaceTrack],
-        outputs: dict[int, WindowOutputs],
-        openings: dict[int, np.ndarray],
+        self, window: TrackedClip, faces: dict[int, FaceCrops], outputs: dict[int, WindowOutputs]
     ) -> list[FaceScore]:
         """Scores of each face of a window, in order of their numbers."""
-        inside = frames_of(window, chunk)
-        activity = {n: _activity(openings[n][inside]) for n in outputs if n in openings}
-        faces = []
-        for number, output in sorted(outputs.items()):
-            speaks = len(outputs) == 1 or activity[number] >= MIN_SPEAKING_RATIO * max(activity.values())
-            raw = output.probability.item()
-            box = tracks[number].boxes[inside[len(inside) // 2]] / np.tile(chunk.frames.shape[2:0:-1], 2)
-            face = FaceScore(
+        activity = {number: face.activity for number, face in faces.items()} if len(faces) > 1 else {}
+        scores = []
+        for number, output in outputs.items():
+            speaks = not activity or activity[number] >= MIN_SPEAKING_RATIO * max(activity.values())
+            raw, box = output.probability.item(), faces[number].boxes
+            score = FaceScore(
                 face=number,
-                score=float(self.model.config.calibration.apply(raw)),
+                score=float(self.model.config.calibration.apply_to_windows(raw)),
                 raw=raw,
                 agreement=output.agreement.item(),
                 speaks=bool(speaks),
-                box=tuple(box.round(3).tolist()),
+                box=tuple(box[len(box) // 2].round(3).tolist()),
             )
-            self.evidence.add_window(window, chunk, tracks[number], face, output)
+            self.evidence.add_window(window, score, output)
             if speaks:
                 self._add_features(number, output)
-            faces.append(face)
-        return faces
+            scores.append(score)
+        return scores
 
     def _add_features(self, number: int, output: WindowOutputs) -> None:
-        audio, visual = (s.mean(dim=(0, 1)) for s in (output.features.audio, output.features.visual))
-        features = [audio, visual, output.fused[0]]
-        before = self.feature_sums.get(number)
-        if before is not None:
-            features = [total + new for total, new in zip(before, features, strict=True)]
-        self.feature_sums[number] = features
+        features = {**output.means, "fused_features": output.fused}
+        sums = self.feature_sums.setdefault(number, {})
+        for name, values in features.items():
+            sums[name] = sums[name] + values[0] if name in sums else values[0]
 
-    def _add_window(self, window: Clip, faces: Sequence[FaceScore], obstacle: Obstacle | None) -> None:
+    def _add_window(self, window: TrackedClip, faces: Sequence[FaceScore], obstacle: Obstacle | None) -> None:
         if not faces:
             obstacle = obstacle or "face"
             self.warn(OBSTACLE_NOTES[obstacle])
-        elif len(window.frames) < self.spec.frame_count:
+        elif len(window.times) < self.spec.frame_count:
             self.warn(
                 f"the model takes {self.spec.frame_count} frames in {self.spec.duration:g} s; here are "
                 "fewer, some were repeated, the score is doubtful"
@@ -186,31 +211,10 @@ class StreamingPredictor:
         )
 
 
-def _obstacle(window: Clip, chunk: Clip, cuts: Sequence[int]) -> Obstacle | None:
+def _obstacle(window: TrackedClip) -> Obstacle | None:
     """Why a window cannot be scored, whoever is seen in it."""
-    if any(window.start < chunk.times[cut] < window.end for cut in cuts):
+    if len(window.cuts):
         return "cut"
     step = round(GAP_RESOLUTION * window.sample_rate)
     peaks = np.abs(window.waveform[: len(window.waveform) // step * step]).reshape(-1, step).max(axis=1)
     return "sound" if (peaks >= SILENCE_PEAK).mean() < MIN_AUDIBLE_SHARE else None
-
-
-def _is_visible(window: Clip, chunk: Clip, track: FaceTrack) -> bool:
-    found = track.detected[frames_of(window, chunk)]
-    return len(window.frames) > 0 and bool(found.mean() >= MIN_VISIBLE_SHARE)
-
-
-def _mouth_openings(chunk: Clip, tracks: dict[int, FaceTrack]) -> dict[int, np.ndarray]:
-    """For each of several faces how far its mouth is open, ``(T,)``; a single one speaks without asking."""
-    if len(tracks) < 2:
-        return {}
-    crops = {number: crop_face(chunk, track, MOUTH_CROP_SIZE).frames for number, track in tracks.items()}
-    return {number: mouth_opening_of_crops(frames) for number, frames in crops.items()}
-
-
-def _activity(opening: np.ndarray) -> float:
-    """How much a mouth moves in a window; an even drift is an error of the optical flow."""
-    # As scipy.signal.detrend does it, which takes half a second to import.
-    line = np.stack([np.arange(len(opening)), np.ones(len(opening))], axis=1)
-    coefficients, *_ = np.linalg.lstsq(line, opening, rcond=None)
-    return float((opening - line @ coefficients).std())

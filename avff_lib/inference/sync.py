@@ -15,8 +15,7 @@ from scipy.signal import correlate
 
 from avff_lib.errors import AVFFError, MediaError
 from avff_lib.faces.crop import crop_face
-from avff_lib.faces.mouth import MOUTH_CROP_SIZE, mouth_opening_of_crops
-from avff_lib.faces.track import speaker_face, track_faces
+from avff_lib.faces.mouth import MOUTH_CROP_SIZE, mouth_opening_of_crops, speaker_face
 from avff_lib.media.clip import Clip
 from avff_lib.media.decode import iter_clips
 
@@ -98,7 +97,7 @@ def mouth_opening(clip: Clip) -> np.ndarray:
             f"{duration:.2f} s of picture are too short to compare lips with voice; give "
             f"{MIN_DURATION:g} s or more"
         )
-    face = speaker_face(track_faces(clip))
+    face = speaker_face(clip)
     if face is None:
         raise AVFFError("no face was found, so there are no lips; give a video of a person speaking")
     return mouth_opening_of_crops(crop_face(clip, face, MOUTH_CROP_SIZE).frames)

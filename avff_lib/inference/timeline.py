@@ -1,4 +1,4 @@
-"""Scores of a file's windows -> scores of its faces, the deciding face, fake segments and gaps."""
+"""Scores of a file's windows -> scores of its faces and of the file, fake segments and gaps."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, pairwise
 
 import numpy as np
+from scipy.special import expit, logit, logsumexp
 
 from avff_lib.inference.prediction import (
     FacePrediction,
@@ -17,7 +18,7 @@ from avff_lib.inference.prediction import (
 )
 from avff_lib.models.calibration import Calibration
 
-MIN_SPEAKING_WINDOWS = 3  # of a face that can decide a file's label, if any face has so many
+MIN_SPEAKING_WINDOWS = 3  # of a face that counts for a file's score, if any face has so many
 MIN_SEGMENT_WINDOWS = 2  # of a fake segment, if the face has so many
 MIN_GAP_SECONDS = 0.5  # without a face or audio; shorter gaps are not reported
 
@@ -34,9 +35,9 @@ def window_cells(windows: Sequence[WindowPrediction]) -> list[tuple[float, float
 
 
 def aggregate_scores(raw: Sequence[float] | np.ndarray, calibration: Calibration) -> float:
-    """Raw probabilities of windows ``(N,)`` -> one score: their mean, calibrated.
+    """Raw probabilities of a face's windows ``(N,)`` -> its score: their mean, calibrated.
 
-    In this order, since the calibration is fitted on means of windows.
+    In this order, since the calibration of files is fitted on means of windows.
     """
     return float(calibration.apply(float(np.mean(raw))))
 
@@ -45,56 +46,75 @@ def aggregate_faces(
     windows: Sequence[WindowPrediction], calibration: Calibration
 ) -> tuple[FacePrediction, ...]:
     """Scores and extents of all faces of a file, in order of appearance."""
-    by_number: dict[int, list[tuple[WindowPrediction, FaceScore]]] = {}
-    for window in windows:
-        for face in window.faces:
-            by_number.setdefault(face.face, []).append((window, face))
     faces = []
-    for number, appearances in sorted(by_number.items()):
-        raw = [face.raw for _, face in appearances if face.speaks]
+    for number, rows in by_face(windows).items():
+        raw = [score.raw for _, score in rows if score.speaks]
         score = aggregate_scores(raw, calibration) if raw else None
-        start, end = appearances[0][0].start, appearances[-1][0].end
-        faces.append(FacePrediction(number, start, end, len(raw), score))
+        first, last = rows[0][0], rows[-1][0]
+        faces.append(FacePrediction(number, windows[first].start, windows[last].end, len(raw), score))
     return tuple(faces)
 
 
-def select_face(faces: Sequence[FacePrediction]) -> FacePrediction:
-    """The face whose score is the file's: the speaking one with the highest score.
+def by_face(windows: Sequence[WindowPrediction]) -> dict[int, list[tuple[int, FaceScore]]]:
+    """The windows that each face was scored in, by their index, with its scores; in order of the numbers."""
+    found: dict[int, list[tuple[int, FaceScore]]] = {}
+    for index, window in enumerate(windows):
+        for face in window.faces:
+            found.setdefault(face.face, []).append((index, face))
+    return dict(sorted(found.items()))
 
-    A video is fake if any face in it is, so no mean over faces would do: one fake speaker among three real
-    ones would pass. Faces that only listen are ignored, since in real videos, too, resting lips disagree with
-    somebody else's voice. So are faces that speak in fewer than `MIN_SPEAKING_WINDOWS` windows, where another
-    one speaks in more: the highest of many means over few windows is high by chance.
+
+def speaking_faces(faces: Sequence[FacePrediction]) -> list[FacePrediction]:
+    """The faces that count for a file's score, the one with the highest score first.
+
+    Faces that only listen do not, since in real videos, too, resting lips disagree with somebody else's
+    voice. Nor do faces that speak in fewer than `MIN_SPEAKING_WINDOWS` windows, where another one speaks in
+    more: means over few windows vary widely.
 
     Args:
         faces: at least one of them speaks.
     """
     min_windows = min(MIN_SPEAKING_WINDOWS, max(face.windows for face in faces))
-    candidates = [face for face in faces if face.windows >= min_windows]
-    return max(candidates, key=lambda face: face.score or 0.0)
+    counted = [face for face in faces if face.windows >= max(min_windows, 1)]
+    return sorted(counted, key=lambda face: -(face.score or 0.0))
+
+
+def combine_faces(scores: Sequence[float]) -> float:
+    """Scores of the faces that speak in a file ``(N,)`` -> the file's score.
+
+    A video is fake if any face in it is. The odds of a calibrated score are a likelihood ratio; if one face,
+    nobody knows which, is fake, the likelihood ratio of the file is the mean over its faces. For one face
+    that changes nothing. The maximum would not do: over four real faces it exceeds a threshold almost four
+    times as often as over one. Nor would the mean score, by which one fake speaker among three real ones
+    passes.
+    """
+    logits = logit(np.clip(scores, 1e-12, 1 - 1e-12))
+    return float(expit(logsumexp(logits) - np.log(len(logits))))
 
 
 def find_fake_segments(
-    windows: Sequence[WindowPrediction], threshold: float, calibration: Calibration
+    windows: Sequence[WindowPrediction], calibration: Calibration
 ) -> tuple[FakeSegment, ...]:
-    """Fake segments of each face: runs of windows with scores at or above the threshold, as `window_cells`.
+    """Fake segments of each face: runs of windows at or above the threshold of windows, as `window_cells`.
 
     Windows overlap by half, so a fake part that is long enough to be detected is in two of them; single
     windows of a longer file are left out. Start and end are accurate to about a window's length.
     """
-    segments = []
-    for face in aggregate_faces(windows, calibration):
-        cells = window_cells(windows)
-        scores = [_speaking(window, face.number) for window in windows]
-        min_windows = min(MIN_SEGMENT_WINDOWS, face.windows)
-        for first, last in runs(score is not None and score.score >= threshold for score in scores):
-            if last - first < min_windows:
+    if not windows:
+        return ()
+    segments, cells = [], window_cells(windows)
+    for number, rows in by_face(windows).items():
+        speaking = [(index, score) for index, score in rows if score.speaks]
+        fake = [(i, score.score) for i, score in speaking if score.score >= calibration.window_threshold]
+        min_windows = min(MIN_SEGMENT_WINDOWS, len(speaking))
+        # Indices that follow one another differ from their rank by the same number.
+        for _, ranked in groupby(enumerate(fake), key=lambda entry: entry[1][0] - entry[0]):
+            run = [entry for _, entry in ranked]
+            if len(run) < min_windows:
                 continue
-            start, end = cells[first][0], cells[last - 1][1]
-            raw = [score.raw for score in scores[first:last] if score is not None]
-            segments.append(
-                FakeSegment(round(start, 3), round(end, 3), face.number, aggregate_scores(raw, calibration))
-            )
+            start, end = cells[run[0][0]][0], cells[run[-1][0]][1]
+            score = float(np.mean([value for _, value in run]))
+            segments.append(FakeSegment(round(start, 3), round(end, 3), number, score))
     return tuple(sorted(segments, key=lambda segment: segment.start))
 
 
@@ -115,7 +135,3 @@ def runs(values: Iterable[bool]) -> list[tuple[int, int]]:
     """Runs of true values, each as its first index and the one after its last."""
     groups = (list(group) for _, group in groupby(enumerate(values), key=lambda pair: bool(pair[1])))
     return [(group[0][0], group[-1][0] + 1) for group in groups if group[0][1]]
-
-
-def _speaking(window: WindowPrediction, number: int) -> FaceScore | None:
-    return next((face for face in window.faces if face.face == number and face.speaks), None)

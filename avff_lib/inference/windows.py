@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from avff_lib.errors import AVFFError
 from avff_lib.media.clip import Clip
 from avff_lib.models import Detector
+from avff_lib.models.ood import picture_statistics
 from avff_lib.nn.features import Features, cat_features, index_features
 from avff_lib.preprocess.prepare import prepare_batch
 
@@ -21,38 +22,51 @@ WINDOW_HOP = 0.5  # seconds from one window to the next
 
 @dataclass(frozen=True, eq=False)
 class WindowOutputs:
-    """A detector's outputs for N windows.
+    """A detector's outputs for N windows, on the CPU.
 
     Attributes:
         probability: of fake, ``(N,)``, uncalibrated.
         agreement: of lips and voice, ``(N,)``, the mean of `Detector.agreement` over time.
         features: before the streams meet, ``(N, ...)``.
         fused: ``(N, D)``, the mean over time of the fused sequence.
+        means: ``(N, D)`` each, what the out-of-distribution test looks at, by keys of
+            `avff_lib.models.ood.STREAM_OF`; means over time.
     """
 
     probability: Tensor
     agreement: Tensor
     features: Features
     fused: Tensor
+    means: dict[str, Tensor]
 
     def __getitem__(self, rows: Sequence[int]) -> WindowOutputs:
         """Outputs of some of the windows, in that order."""
         rows = list(rows)
         features = index_features(self.features, rows)
-        return WindowOutputs(self.probability[rows], self.agreement[rows], features, self.fused[rows])
+        means = {name: values[rows] for name, values in self.means.items()}
+        return WindowOutputs(self.probability[rows], self.agreement[rows], features, self.fused[rows], means)
 
 
 @torch.inference_mode()
-def predict_windows(model: Detector, windows: Sequence[Clip]) -> WindowOutputs:
-    """Run the detector over windows: clips of ``model.spec.duration`` seconds, cut to the face.
+def predict_windows(
+    model: Detector, windows: Sequence[Clip], *, batch_size: int = BATCH_SIZE
+) -> WindowOutputs:
+    """Run the detector, wherever it is, over windows in the memory of the CPU.
+
+    Args:
+        model: in evaluation mode.
+        windows: clips of ``model.spec.duration`` seconds, cut to the face; at least one.
+        batch_size: number of windows that the detector takes at once.
 
     Raises:
         AVFFError: an output is not finite.
     """
     batches = []
-    for first in range(0, len(windows), BATCH_SIZE):
-        features = model.forward_features(prepare_batch(windows[first : first + BATCH_SIZE], model.spec))
-        batches.append(predict_features(model, features))
+    for first in range(0, len(windows), batch_size):
+        inputs = prepare_batch(windows[first : first + batch_size], model.spec).to(model.device)
+        batch = predict_features(model, model.forward_features(inputs))
+        statistics = picture_statistics(inputs.frames).cpu()
+        batches.append(replace(batch, means=batch.means | {"picture_statistics": statistics}))
     probability = torch.cat([batch.probability for batch in batches])
     if not probability.isfinite().all():
         raise AVFFError("non-finite model output; look for NaN or infinity in the input and in the weights")
@@ -61,15 +75,28 @@ def predict_windows(model: Detector, windows: Sequence[Clip]) -> WindowOutputs:
         torch.cat([batch.agreement for batch in batches]),
         cat_features([batch.features for batch in batches]),
         torch.cat([batch.fused for batch in batches]),
+        {name: torch.cat([batch.means[name] for batch in batches]) for name in batches[0].means},
     )
 
 
 @torch.inference_mode()
 def predict_features(model: Detector, features: Features) -> WindowOutputs:
-    """Outputs for features ``(B, ...)``: the model's own, or rearranged ones."""
+    """Outputs for features ``(B, ...)``: the model's own, or rearranged ones.
+
+    Args:
+        model: in evaluation mode.
+        features: anywhere.
+    """
+    features = features.to(model.device)
     fused = model.fuse(features)
     probability = torch.sigmoid(model.forward_head(fused))
-    return WindowOutputs(probability, model.agreement(features).mean(dim=1), features, fused.mean(dim=1))
+    agreement = model.agreement(features).mean(dim=1)
+    features = features.to("cpu")
+    means = {"audio_features": features.audio.mean(dim=1), "visual_features": features.visual.mean(dim=1)}
+    if features.detail is not None:
+        audio, visual = features.detail.mean(dim=1).chunk(2, dim=-1)
+        means |= {"audio_detail": audio, "visual_detail": visual}
+    return WindowOutputs(probability.cpu(), agreement.cpu(), features, fused.mean(dim=1).cpu(), means)
 
 
 def sliding_windows(clip: Clip, duration: float, hop: float) -> list[Clip]:

@@ -1,15 +1,13 @@
-"""Shot boundaries: where a clip cuts from one shot to the next."""
+"""Shot boundaries: where a video cuts from one shot to the next."""
 
 from __future__ import annotations
 
-from itertools import pairwise
-
-import cv2
 import numpy as np
 
 from avff_lib.media.clip import Clip
+from avff_lib.media.picture import THUMBNAIL_SIZE as THUMBNAIL_SIZE
+from avff_lib.media.picture import ArrayPicture
 
-THUMBNAIL_SIZE = 32  # pixels; at this size moving lips and heads hardly change a frame
 STATIC_TOLERANCE = (
     10.0  # grey levels within which a thumbnail's pixel is static; compression moves it by less
 )
@@ -18,29 +16,51 @@ CUT_THRESHOLD = 20.0  # mean absolute difference of thumbnails at a cut, in grey
 
 
 def detect_cuts(clip: Clip) -> list[int]:
-    """Indices of the frames that begin a new shot, the first frame not among them.
+    """Indices of the frames that begin a new shot, the first frame not among them (see `ShotDetector`)."""
+    detector = ShotDetector()
+    return [i for i, frame in enumerate(clip.frames) if detector.update(ArrayPicture(frame).thumbnail)]
+
+
+class ShotDetector:
+    """Tells, frame by frame, where a new shot begins.
 
     The measure is that of PySceneDetect's content detector (https://www.scenedetect.com), on RGB thumbnails
     and without the bars around the active picture. A cut to nearly the same picture, and a slow fade, are not
     detected.
     """
-    # PySceneDetect itself opens files, and here the frames are already decoded, chunk by chunk; it neither
-    # removes bars nor would its dependencies replace more than the two lines below.
-    size = (THUMBNAIL_SIZE, THUMBNAIL_SIZE)
-    thumbnails = [cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in clip.frames]
-    active = _crop_bars(np.stack(thumbnails).astype(np.float32))
-    return [i for i, (a, b) in enumerate(pairwise(active), start=1) if np.abs(b - a).mean() > CUT_THRESHOLD]
 
+    # PySceneDetect itself opens files, and here the frames are already decoded, piece by piece; it neither
+    # removes bars nor would its dependencies replace more than the few lines below.
+    def __init__(self) -> None:
+        self._last: np.ndarray | None = None
+        self._lowest = self._highest = np.zeros(0)  # of each thumbnail pixel since the first frame
 
-def _crop_bars(frames: np.ndarray) -> np.ndarray:
-    """Thumbnails ``(T, H, W, 3)`` cropped to the rectangle in which anything changes.
+    def update(self, thumbnail: np.ndarray) -> bool:
+        """Whether this frame, which follows on the last one, begins a new shot; the first frame does not.
 
-    They stay whole if that is smaller than `MIN_ACTIVE_AREA`: then it is not bars that are static, but all
-    except a mouth.
-    """
-    changing = np.ptp(frames, axis=0).max(axis=-1) > STATIC_TOLERANCE  # (H, W)
-    rows, columns = (np.flatnonzero(changing.any(axis=axis)) for axis in (1, 0))
-    if not len(rows):
-        return frames
-    part = frames[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    return part if part[0].size >= MIN_ACTIVE_AREA * frames[0].size else frames
+        Args:
+            thumbnail: the whole frame, ``(THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3)``, in grey levels of 0 to 255.
+        """
+        thumbnail = thumbnail.astype(np.float32)
+        if self._last is None:
+            self._last = self._lowest = self._highest = thumbnail
+            return False
+        self._lowest = np.minimum(self._lowest, thumbnail)
+        self._highest = np.maximum(self._highest, thumbnail)
+        change = np.abs(thumbnail - self._last)[self._active()].mean()
+        self._last = thumbnail
+        return bool(change > CUT_THRESHOLD)
+
+    def _active(self) -> tuple[slice, slice]:
+        """Rows and columns of the rectangle in which anything has changed, so without bars.
+
+        The whole frame if that is smaller than `MIN_ACTIVE_AREA`: then it is not bars that are static, but
+        all except a mouth.
+        """
+        changing = (self._highest - self._lowest).max(axis=-1) > STATIC_TOLERANCE  # (H, W)
+        rows, columns = (np.flatnonzero(changing.any(axis=axis)) for axis in (1, 0))
+        if len(rows):
+            active = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+            if changing[active].size >= MIN_ACTIVE_AREA * changing.size:
+                return active
+        return slice(None), slice(None)

@@ -106,7 +106,7 @@ class AVFF(Detector):
         # The checkpoint states how its images were normalised; ImageNet's statistics would be a guess.
         data = timm.data.resolve_model_data_config(visual_backbone)
         config = AVFFConfig(
-            audio=audio_backbone.config.to_diff_dict(),
+            audio=encoders.audio_settings(audio_backbone.config),
             visual=visual_config,
             image_size=data["input_size"][-1],
             mean=tuple(data["mean"]),

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from avff_lib.media.clip import Clip
 from avff_lib.models import checkpoint
 from avff_lib.models.ood import OODDetector
 from avff_lib.nn.cross_modal import agreement
@@ -21,7 +20,7 @@ from avff_lib.nn.features import Features
 from avff_lib.preprocess.spec import InputSpec, ModelInputs
 
 if TYPE_CHECKING:
-    from avff_lib.inference.prediction import ClipPrediction, FilePrediction
+    from avff_lib.inference.prediction import FilePrediction
 
 
 class Detector(nn.Module, ABC):
@@ -58,6 +57,11 @@ class Detector(nn.Module, ABC):
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             return cls(cls.config_class(**cls.tiny_config))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
 
     @property
     @abstractmethod
@@ -137,18 +141,12 @@ class Detector(nn.Module, ABC):
 
         return predict(path, self, progress=progress)
 
-    def predict_clip(self, clip: Clip) -> ClipPrediction:
-        """Score a clip that is cropped to one face; see `avff_lib.inference.predictor.predict_clip`."""
-        from avff_lib.inference.predictor import predict_clip
-
-        return predict_clip(clip, self)
-
     def save_pretrained(self, folder: Path | str, *, half: bool = False) -> None:
         """Write config, weights and out-of-distribution detector into ``folder``.
 
         The layout, ``config.json`` and ``model.safetensors`` at the top, is that of a model repository on
-        the Hugging Face hub: ``huggingface_hub.upload_folder`` publishes it as it is. Each file appears in
-        one atomic step.
+        the Hugging Face hub: ``huggingface_hub.upload_folder`` publishes it as it is. They replace
+        those of before together: a save that is interrupted leaves the old checkpoint or the new one.
 
         Args:
             folder: made if it does not exist.

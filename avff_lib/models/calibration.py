@@ -14,22 +14,29 @@ from avff_lib.errors import AVFFError
 class Calibration:
     """Temperature and bias that turn a model's scores into probabilities, and the range labelled unsure.
 
-    Fitted on validation clips by `avff_lib.evaluation.evaluate.calibrate`. The defaults change nothing:
-    scores are reported as they are, and none is unsure.
+    Files and windows have their own: the mean over a file's windows varies less than a single window, and a
+    file that is fake in part holds real windows. Fitted on validation clips by
+    `avff_lib.evaluation.evaluate.calibrate`. The defaults change nothing: scores are reported as they are,
+    and none is unsure.
 
     Attributes:
-        temperature: the logit of a score is divided by it; above 1 it makes the scores less confident.
+        temperature: the logit of a file's score is divided by it; above 1 it makes scores less confident.
         bias: added to the logit after that; positive values raise every score.
-        unsure: scores in this range, ends included, are too near to both classes for a label.
+        window_temperature, window_bias: the same for single windows.
+        window_threshold: calibrated score from which on a window is predicted fake.
+        unsure: scores of files in this range, ends included, are too near to both classes for a label.
         error_rate: the share of real clips above the range, and of fake clips below it, that the range was
             chosen for.
-        fpr: false positive rate, the share of real validation clips at or above the model's threshold.
-        fnr: false negative rate, the share of fake validation clips below it.
+        fpr, fnr: false positive and false negative rate at the threshold, each measured on validation clips
+            of people that calibration and threshold were not fitted to; None with fewer than two people.
         clips, identities: number of validation clips, and of identities in them.
     """
 
     temperature: float = 1.0
     bias: float = 0.0
+    window_temperature: float = 1.0
+    window_bias: float = 0.0
+    window_threshold: float = 0.5
     unsure: tuple[float, float] | None = None
     error_rate: float | None = None
     fpr: float | None = None
@@ -38,25 +45,37 @@ class Calibration:
     identities: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 < self.temperature < np.inf:
-            raise AVFFError(f"the temperature is {self.temperature}; expected a number above 0")
-        if not np.isfinite(self.bias):
-            raise AVFFError(f"the bias is {self.bias}; expected a number")
-        if self.clips and None in (self.unsure, self.error_rate, self.fpr, self.fnr):
+        for name in ("temperature", "window_temperature"):
+            if not 0 < getattr(self, name) < np.inf:
+                raise AVFFError(f"the {name} is {getattr(self, name)}; expected a number above 0")
+        for name in ("bias", "window_bias"):
+            if not np.isfinite(getattr(self, name)):
+                raise AVFFError(f"the {name} is {getattr(self, name)}; expected a number")
+        if not 0 < self.window_threshold < 1:
+            raise AVFFError(
+                f"the window_threshold is {self.window_threshold}; expected a probability between 0 and 1"
+            )
+        if self.clips and None in (self.unsure, self.error_rate):
             raise AVFFError(f"there are {self.clips} clips, but a range or rate fitted on them is missing")
         if self.unsure is not None and not 0 <= self.unsure[0] <= self.unsure[1] <= 1:
             raise AVFFError(f"the unsure range is {self.unsure}; expected two probabilities in order")
 
     def apply(self, raw: np.ndarray | float) -> np.ndarray:
-        """Raw probabilities of a model, of any shape -> the reported ones; their order stays the same.
+        """Raw scores of files, of any shape -> probabilities of fake; their order stays the same."""
+        return _scaled(raw, self.temperature, self.bias)
 
-        This is the only place in the library that calibrates.
-        """
-        raw = np.asarray(raw)
-        if (self.temperature, self.bias) == (1.0, 0.0):
-            return raw  # exactly, without a round trip through the logit
-        return expit(logit(raw) / self.temperature + self.bias)
+    def apply_to_windows(self, raw: np.ndarray | float) -> np.ndarray:
+        """Raw scores of windows, of any shape -> probabilities of fake; their order stays the same."""
+        return _scaled(raw, self.window_temperature, self.window_bias)
 
     def is_unsure(self, score: float) -> bool:
         """Whether a file's probability of fake lies in the unsure range."""
         return self.unsure is not None and self.unsure[0] <= score <= self.unsure[1]
+
+
+def _scaled(raw: np.ndarray | float, temperature: float, bias: float) -> np.ndarray:
+    """The only place in the library that calibrates."""
+    raw = np.asarray(raw)
+    if (temperature, bias) == (1.0, 0.0):
+        return raw  # exactly, without a round trip through the logit
+    return expit(logit(raw) / temperature + bias)

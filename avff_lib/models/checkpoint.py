@@ -5,23 +5,26 @@ from __future__ import annotations
 import functools
 import json
 import os
+import shutil
 from collections.abc import Collection
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from avff_lib.errors import AVFFError
 from avff_lib.models.calibration import Calibration
 from avff_lib.models.hub import from_hub
 from avff_lib.models.ood import OODDetector
-from avff_lib.utils.atomic import atomic_write
+from avff_lib.utils.atomic import atomic_write, flush, locked, temporary_name
+from avff_lib.utils.schema import SHORTEN, check_fields
 
 if TYPE_CHECKING:
     from avff_lib.models.base import Detector
@@ -31,7 +34,13 @@ if TYPE_CHECKING:
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 OOD_NAME = "ood.safetensors"
-OPTIONAL_FIELDS = {"calibration"}  # missing in older checkpoints; their defaults change nothing
+FILES = (WEIGHTS_NAME, OOD_NAME, CONFIG_NAME)
+NEW_NAME = ".new"  # folder in a checkpoint's folder; while it is there, the checkpoint is what it holds
+MAX_CONFIG_BYTES = 1_000_000
+MAX_WEIGHTS = 4_000_000_000  # 16 GB as float32; no audio-visual detector has as many
+FLOATS, INTEGERS = ("F64", "F32", "F16", "BF16"), ("I64", "I32")
+# Missing in older checkpoints; their defaults change nothing.
+OPTIONAL_FIELDS = {"calibration", "window_temperature", "window_bias", "window_threshold"}
 SHIPPED_DIR = Path(__file__).parents[1] / "checkpoints"
 DEFAULT_CHECKPOINT = "avff-tiny"
 
@@ -63,46 +72,137 @@ def find_checkpoint(name_or_path: Path | str) -> Path:
 
 
 def save(model: Detector, folder: Path, *, half: bool) -> None:
-    """Write config, weights and out-of-distribution detector; see `Detector.save_pretrained`."""
+    """Write config, weights and out-of-distribution detector; see `Detector.save_pretrained`.
+
+    The three replace those of before together. They are first written whole into a folder of their own;
+    when it is renamed to `NEW_NAME`, in one step, they count. Only then do they take the others' places.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    staged = folder / temporary_name()
+    staged.mkdir()
+    try:
+        _write(model, staged, half=half)
+        with locked(folder):
+            _put_in_place(folder)  # what a save that was interrupted left
+            staged.rename(folder / NEW_NAME)
+            flush(folder)
+            _put_in_place(folder)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+def load(cls: type[AnyDetector], name_or_path: Path | str) -> AnyDetector:
+    """Build the detector of a checkpoint, on the CPU; see `Detector.from_pretrained`.
+
+    Nothing is taken on trust, as the files may come from a stranger: no setting is passed on that is not
+    known, no memory is used before the sizes in both files agree, and nothing is run or looked up elsewhere.
+    """
+    folder = find_checkpoint(name_or_path)
+    with locked(folder, shared=True):
+        new = folder / NEW_NAME
+        return _read(cls, new if new.is_dir() else folder)
+
+
+def _write(model: Detector, folder: Path, *, half: bool) -> None:
+    """Write the files of a checkpoint into an empty folder."""
     config = {"family": type(model).__name__, **asdict(model.config)}
     with atomic_write(folder / CONFIG_NAME) as path:
-        path.write_text(json.dumps(config, indent=2) + "\n")
+        path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     weights = {
         name: (tensor.half() if half and tensor.is_floating_point() else tensor).contiguous()
         for name, tensor in model.state_dict().items()
     }
     with atomic_write(folder / WEIGHTS_NAME) as path:
         save_file(weights, path)
-    if model.ood is None:
-        (folder / OOD_NAME).unlink(missing_ok=True)
-    else:
+    if model.ood is not None:
         model.ood.save(folder / OOD_NAME)
 
 
-def load(cls: type[AnyDetector], name_or_path: Path | str) -> AnyDetector:
-    """Build the detector of a checkpoint, on the CPU; see `Detector.from_pretrained`."""
-    folder = find_checkpoint(name_or_path)
-    config = _read_config(folder)
-    families = {name: family for name, family in cls.families.items() if issubclass(family, cls)}
-    family = families.get(config.pop("family", None))
-    if family is None:
+def _put_in_place(folder: Path) -> None:
+    """Let the files in `NEW_NAME`, if it is there, replace those of before; it may begin again anywhere."""
+    new = folder / NEW_NAME
+    if not new.is_dir():
+        return
+    for name in FILES:
+        if (new / name).exists():
+            with atomic_write(folder / name) as path:
+                _link(new / name, path)
+        else:
+            (folder / name).unlink(missing_ok=True)
+    # Until here `NEW_NAME` is whole and counts; from here on the folder itself does.
+    old = new.rename(folder / temporary_name())
+    flush(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _link(source: Path, target: Path) -> None:
+    target.unlink()
+    try:
+        os.link(source, target)
+    except OSError:  # not every file system has links
+        shutil.copyfile(source, target)
+
+
+def _read(cls: type[AnyDetector], folder: Path) -> AnyDetector:
+    family, config = _read_config(cls, folder / CONFIG_NAME)
+    ood = OODDetector.load(folder / OOD_NAME) if (folder / OOD_NAME).exists() else None
+    try:
+        with torch.device("meta"):  # names and shapes of all weights, which take no memory
+            expected = family(config).state_dict()
+    except Exception as error:  # timm, transformers and torch raise whatever comes to their mind
+        reason = str(error).strip().split("\n")[0]
         raise AVFFError(
-            f"{folder / CONFIG_NAME} names no known model family; expected one of {', '.join(families)}"
-        )
-    expected = {field.name for field in fields(family.config_class)}
-    if config.keys() | OPTIONAL_FIELDS != expected:
-        raise AVFFError(
-            f"{folder / CONFIG_NAME} does not fit {family.__name__}: "
-            f"{_difference(config.keys() | OPTIONAL_FIELDS, expected)}; save the model anew with this version"
-        )
-    if "calibration" in config:
-        config["calibration"] = _calibration(config["calibration"], folder)
-    model = family(family.config_class(**config))
-    model.load_state_dict(_read_weights(folder, model.state_dict()))
-    if (folder / OOD_NAME).exists():
-        model.ood = OODDetector.load(folder / OOD_NAME)
+            f"the model of {folder / CONFIG_NAME} cannot be built ({reason}); take another checkpoint"
+        ) from None
+    weights = _read_weights(folder / WEIGHTS_NAME, expected)
+    model = family(config)
+    model.load_state_dict(weights)
+    model.ood = ood
     return model
+
+
+def _read_config(cls: type[AnyDetector], path: Path) -> tuple[type[AnyDetector], Any]:
+    """The family that a config names, and its config object."""
+    if not path.is_file():
+        raise AVFFError(
+            f"{path.parent} holds no {CONFIG_NAME}; expected the folder of a saved model "
+            f"({CONFIG_NAME} and {WEIGHTS_NAME})"
+        )
+    try:
+        values = json.loads(path.read_bytes()) if path.stat().st_size <= MAX_CONFIG_BYTES else None
+    except OSError as error:
+        raise AVFFError(f"{path} cannot be read ({error.strerror}); copy the checkpoint anew") from None
+    except (ValueError, RecursionError):
+        values = None
+    if not isinstance(values, dict):
+        raise AVFFError(f"{path} is not a JSON object; copy the checkpoint anew")
+    families = {name: family for name, family in cls.families.items() if issubclass(family, cls)}
+    name = values.pop("family", None)
+    if not isinstance(name, str) or name not in families:
+        raise AVFFError(f"{path} names no known model family; expected one of {', '.join(families)}")
+    family = families[name]
+    try:
+        check_fields(values, family.config_class)
+        _check_complete(values, family.config_class)
+        # JSON has no tuples; with them the config compares equal to the one that was saved.
+        values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        if "calibration" in values:
+            values["calibration"] = _calibration(values["calibration"])
+        return family, family.config_class(**values)
+    except AVFFError as error:
+        raise AVFFError(f"{path}: {error}") from None
+
+
+def _calibration(values: dict[str, Any]) -> Calibration:
+    _check_complete(values, Calibration, "calibration.")
+    unsure = values["unsure"]
+    return Calibration(**{**values, "unsure": None if unsure is None else tuple(unsure)})
+
+
+def _check_complete(values: dict[str, Any], kind: type, prefix: str = "") -> None:
+    missing = {field.name for field in fields(kind)} - values.keys() - OPTIONAL_FIELDS
+    if missing:
+        raise AVFFError(f"{prefix}{min(missing)} is missing; save the model anew with this version")
 
 
 def _is_repo_id(name: str) -> bool:
@@ -113,59 +213,41 @@ def _is_repo_id(name: str) -> bool:
     return True
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
-    path = folder / CONFIG_NAME
-    try:
-        config = json.loads(path.read_text())
-    except OSError:
-        raise AVFFError(
-            f"{folder} holds no {CONFIG_NAME}; expected the folder of a saved model "
-            f"({CONFIG_NAME} and {WEIGHTS_NAME})"
-        ) from None
-    except ValueError:
-        config = None
-    if not isinstance(config, dict):
-        raise AVFFError(f"{path} is not a JSON object; copy the checkpoint anew")
-    # JSON has no tuples; with them the config compares equal to the one that was saved.
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
-
-
-def _read_weights(folder: Path, expected: dict[str, Tensor]) -> dict[str, Tensor]:
+def _read_weights(path: Path, expected: dict[str, Tensor]) -> dict[str, Tensor]:
     """Weights as float32, with exactly the names and shapes of ``expected``."""
-    path = folder / WEIGHTS_NAME
+    size = sum(tensor.numel() for tensor in expected.values())
+    if size > MAX_WEIGHTS:
+        raise AVFFError(f"the model of {path} has {size} weights; expected {MAX_WEIGHTS} or fewer")
     try:
-        weights = load_file(path)
+        with safe_open(path, framework="pt") as file:  # reads the header alone
+            found = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            if found.keys() != expected.keys():
+                raise AVFFError(
+                    f"{path} does not fit its config: {_difference(found.keys(), expected.keys())}; take "
+                    "both files from one checkpoint"
+                )
+            for name, entry in found.items():
+                shape, dtype = tuple(entry.get_shape()), entry.get_dtype()
+                if shape != expected[name].shape:
+                    raise AVFFError(
+                        f"{path}: {name} has shape {shape}, the config asks for "
+                        f"{tuple(expected[name].shape)}; take both files from one checkpoint"
+                    )
+                if dtype not in (FLOATS if expected[name].is_floating_point() else INTEGERS):
+                    raise AVFFError(f"{path}: {name} has the type {dtype}; copy the checkpoint anew")
+            weights = {name: file.get_tensor(name).float() for name in found}
     except (OSError, SafetensorError) as error:
         raise AVFFError(f"{path} cannot be read ({error}); copy the checkpoint anew") from None
-    if weights.keys() != expected.keys():
-        raise AVFFError(
-            f"{path} does not fit its config: {_difference(weights.keys(), expected.keys())}; "
-            "take both files from one checkpoint"
-        )
     for name, tensor in weights.items():
-        if tensor.shape != expected[name].shape:
-            raise AVFFError(
-                f"{path}: {name} has shape {tuple(tensor.shape)}, the config asks for "
-                f"{tuple(expected[name].shape)}; take both files from one checkpoint"
-            )
-    return {name: tensor.float() for name, tensor in weights.items()}
-
-
-def _calibration(values: Any, folder: Path) -> Calibration:
-    try:
-        unsure = values["unsure"]
-        return Calibration(**{**values, "unsure": None if unsure is None else tuple(unsure)})
-    except (TypeError, KeyError, IndexError, AVFFError):
-        raise AVFFError(
-            f"the calibration in {folder / CONFIG_NAME} is {values!r}; expected an object with "
-            f"{', '.join(field.name for field in fields(Calibration))}; copy the checkpoint anew"
-        ) from None
+        if not tensor.isfinite().all():
+            raise AVFFError(f"{path}: {name} holds values that are no finite numbers; train the model anew")
+    return weights
 
 
 def _difference(actual: Collection[str], expected: Collection[str]) -> str:
     missing, unknown = sorted(set(expected) - set(actual)), sorted(set(actual) - set(expected))
     parts = [
-        f"{len(names)} {what} (first: {names[0]})"
+        f"{len(names)} {what} (first: {SHORTEN.repr(names[0])})"
         for what, names in (("missing", missing), ("unknown", unknown))
         if names
     ]

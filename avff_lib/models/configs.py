@@ -2,13 +2,109 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypedDict
+
+import timm
+from transformers import Wav2Vec2Config
 
 from avff_lib.errors import AVFFError
 from avff_lib.models.calibration import Calibration
+from avff_lib.nn.detail import FRAME_STRIDE
 from avff_lib.nn.patches import ConvStemTubeletEmbed
 from avff_lib.preprocess.spec import MelSpec
+from avff_lib.utils.schema import check_fields
+
+# A config may come from a stranger: before anything is built, its fields are checked against these
+# annotations, whose limits lie beyond every known model and below what exhausts a machine.
+Size = Annotated[int, (1, 8192)]  # channels, units, bands, the side of a patch
+Count = Annotated[int, (1, 256)]  # layers, heads, frames, slices
+Share = Annotated[float, (0, 1)]
+Positive = Annotated[float, (1e-6, 1e6)]
+Weight = Annotated[float, (0, 1e6)]  # of a loss
+Color = tuple[Share, Share, Share]  # per RGB channel
+Pixels = Annotated[int, (8, 2048)]
+Seconds = Annotated[float, (0.1, 60)]
+Hertz = Annotated[int, (8000, 192_000)]
+Note = Annotated[str, (0, 1000)]
+MAX_PIXELS = 2**24  # of all frames of a window; a batch of 16 takes 3 GB then
+MAX_TOKENS = 4096  # of one stream in one window; attention takes time in proportion to their square
+
+
+class AudioSettings(TypedDict, total=False):
+    """Fields of transformers' ``Wav2Vec2Config`` that its encoder depends on; by default wav2vec2-base's."""
+
+    hidden_size: Size
+    num_hidden_layers: Count
+    num_attention_heads: Count
+    intermediate_size: Annotated[int, (1, 65536)]
+    hidden_act: Literal["gelu", "relu", "selu", "gelu_new"]
+    feat_extract_activation: Literal["gelu", "relu", "selu", "gelu_new"]
+    feat_extract_norm: Literal["group", "layer"]
+    conv_dim: Annotated[list[Size], (1, 16)]
+    conv_kernel: Annotated[list[Size], (1, 16)]
+    conv_stride: Annotated[list[Size], (1, 16)]
+    conv_bias: bool
+    num_conv_pos_embeddings: Size
+    num_conv_pos_embedding_groups: Size
+    do_stable_layer_norm: bool
+    layer_norm_eps: Share
+    initializer_range: Share
+    hidden_dropout: Share
+    activation_dropout: Share
+    attention_dropout: Share
+    feat_proj_dropout: Share
+    final_dropout: Share
+    layerdrop: Share
+    apply_spec_augment: bool
+    mask_time_prob: Share
+    mask_time_length: Size
+    mask_time_min_masks: Annotated[int, (0, 8192)]
+    mask_feature_prob: Share
+    mask_feature_length: Size
+    mask_feature_min_masks: Annotated[int, (0, 8192)]
+
+
+class VisualSettings(TypedDict, total=False):
+    """Arguments of ``timm.create_model``: a model that timm knows by its name, and the sizes of a ViT.
+
+    None of timm's arguments that name a file or a place on the hub is among them.
+    """
+
+    model_name: Annotated[str, (1, 100)]
+    img_size: Size
+    patch_size: Size
+    embed_dim: Size
+    depth: Count
+    num_heads: Count
+    mlp_ratio: Positive
+    qkv_bias: bool
+    qk_norm: bool
+    init_values: Share
+    class_token: bool
+    no_embed_class: bool
+    reg_tokens: Annotated[int, (0, 256)]
+    pre_norm: bool
+    final_norm: bool
+    fc_norm: bool
+    global_pool: Literal["token", "avg", "max", "avgmax", "map"]
+    pos_embed: Literal["learn", "none"]
+    drop_rate: Share
+    pos_drop_rate: Share
+    proj_drop_rate: Share
+    attn_drop_rate: Share
+    drop_path_rate: Share
+
+
+class MelSettings(TypedDict, total=False):
+    """Fields of `avff_lib.preprocess.spec.MelSpec`."""
+
+    n_fft: Annotated[int, (16, 65536)]
+    hop_length: Annotated[int, (1, 65536)]
+    n_mels: Size
+    win_length: Annotated[int, (1, 65536)] | None
+
 
 # transformers applies SpecAugment and LayerDrop in training mode by default. Both are off here: random masks
 # would mask parts of the audio that the losses compare.
@@ -62,27 +158,48 @@ class AVFFConfig:
         trained_on: one sentence about the training data, for the reader of a prediction.
     """
 
-    audio: dict[str, Any] = field(default_factory=dict)
-    visual: dict[str, Any] = field(default_factory=lambda: {"model_name": "vit_base_patch16_224"})
-    dim: int = 512
-    heads: int = 8
-    dropout: float = 0.1
-    detail: int = 0
-    duration: float = 1.0
-    frame_count: int = 16
-    image_size: int = 224
-    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    sample_rate: int = 16_000
-    threshold: float = 0.5
+    audio: AudioSettings = field(default_factory=AudioSettings)
+    visual: VisualSettings = field(default_factory=lambda: VisualSettings(model_name="vit_base_patch16_224"))
+    dim: Size = 512
+    heads: Count = 8
+    dropout: Share = 0.1
+    detail: Annotated[int, (0, 8192)] = 0
+    duration: Seconds = 1.0
+    frame_count: Count = 16
+    image_size: Pixels = 224
+    mean: Color = (0.5, 0.5, 0.5)
+    std: tuple[Positive, Positive, Positive] = (0.5, 0.5, 0.5)
+    sample_rate: Hertz = 16_000
+    threshold: Share = 0.5
     calibration: Calibration = field(default_factory=Calibration)
-    trained_on: str = "nothing yet: its weights are random"
+    trained_on: Note = "nothing yet: its weights are random"
 
     def __post_init__(self) -> None:
+        _check_common(self)
         if self.dim % (2 * self.heads):
             raise AVFFError(f"dim is {self.dim}; expected a multiple of 2 x heads = {2 * self.heads}")
-        if not 0 < self.threshold < 1:
-            raise AVFFError(f"threshold is {self.threshold}; expected a probability between 0 and 1")
+        _check_tokens("audio", self._audio_steps())
+        side, patch = input_side(self.visual), self.visual.get("patch_size")
+        if side not in (None, self.image_size):
+            raise AVFFError(f"image_size is {self.image_size}, visual takes {side}; expected the same size")
+        if patch and self.image_size % patch:
+            raise AVFFError(f"image_size is {self.image_size}; expected a multiple of the patch_size {patch}")
+        _check_tokens("video", (self.image_size // (patch or 16)) ** 2)
+
+    def _audio_steps(self) -> int:
+        """Vectors that the convolutions of Wav2Vec2 make of a window."""
+        dims = self.audio.get("conv_dim", Wav2Vec2Config.conv_dim)
+        kernels = self.audio.get("conv_kernel", Wav2Vec2Config.conv_kernel)
+        strides = self.audio.get("conv_stride", Wav2Vec2Config.conv_stride)
+        if not len(dims) == len(kernels) == len(strides):
+            raise AVFFError(
+                f"audio has {len(dims)} conv_dim, {len(kernels)} conv_kernel and {len(strides)} conv_stride; "
+                "expected one of each for every layer"
+            )
+        steps = round(self.duration * self.sample_rate)
+        for kernel, stride in zip(kernels, strides, strict=True):
+            steps = (steps - kernel) // stride + 1
+        return steps
 
 
 AVFFMAE_TINY: dict[str, Any] = {
@@ -151,49 +268,48 @@ class AVFFMAEConfig:
         trained_on: one sentence about the training data, for the reader of a prediction.
     """
 
-    dim: int = 768
-    depth: int = 12
-    heads: int = 12
-    decoder_dim: int = 384
-    decoder_depth: int = 4
-    decoder_heads: int = 6
-    critic_dim: int = 1536
-    reduced_dim: int = 256
+    dim: Size = 768
+    depth: Count = 12
+    heads: Count = 12
+    decoder_dim: Size = 384
+    decoder_depth: Count = 4
+    decoder_heads: Count = 6
+    critic_dim: Size = 1536
+    reduced_dim: Size = 256
     agreement: bool = False
-    detail: int = 0
+    detail: Annotated[int, (0, 8192)] = 0
     class_token: bool = True
-    slices: int = 8
-    audio_patch: tuple[int, int] = (16, 16)
-    video_patch: tuple[int, int, int] = (2, 16, 16)
+    slices: Count = 8
+    audio_patch: tuple[Size, Size] = (16, 16)
+    video_patch: tuple[Size, Size, Size] = (2, 16, 16)
     conv_stem: bool = False
-    duration: float = 3.072
-    frame_count: int = 16
-    image_size: int = 224
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-    sample_rate: int = 16_000
-    mel: dict[str, Any] = field(
-        default_factory=lambda: {"n_fft": 1024, "hop_length": 64, "n_mels": 128, "win_length": 256}
+    duration: Seconds = 3.072
+    frame_count: Count = 16
+    image_size: Pixels = 224
+    mean: Color = (0.485, 0.456, 0.406)
+    std: tuple[Positive, Positive, Positive] = (0.229, 0.224, 0.225)
+    sample_rate: Hertz = 16_000
+    mel: MelSettings = field(
+        default_factory=lambda: MelSettings(n_fft=1024, hop_length=64, n_mels=128, win_length=256)
     )
-    audio_mean: float = -18.534
-    audio_std: float = 39.686
-    temperature: float = 0.1
+    audio_mean: Annotated[float, (-1e6, 1e6)] = -18.534
+    audio_std: Positive = 39.686
+    temperature: Annotated[float, (0, 1e6)] = 0.1
     learn_temperature: bool = False
     granularity: Literal["slice", "clip"] = "slice"
-    contrast_weight: float = 0.01
-    reconstruction_weight: float = 1.0
-    adversarial_weight: float = 0.1
-    gradient_penalty: float = 0.0
-    dropout: float = 0.1
-    threshold: float = 0.5
+    contrast_weight: Weight = 0.01
+    reconstruction_weight: Weight = 1.0
+    adversarial_weight: Weight = 0.1
+    gradient_penalty: Weight = 0.0
+    dropout: Share = 0.1
+    threshold: Share = 0.5
     calibration: Calibration = field(default_factory=Calibration)
-    trained_on: str = "nothing yet: its weights are random"
+    trained_on: Note = "nothing yet: its weights are random"
 
     def __post_init__(self) -> None:
-        if self.slices < 2 or self.slices % 2:
+        _check_common(self)
+        if self.slices % 2:
             raise AVFFError(f"slices is {self.slices}; expected an even number, as half of them are masked")
-        if self.granularity not in ("slice", "clip"):
-            raise AVFFError(f"granularity is {self.granularity!r}; expected 'slice' or 'clip'")
         if self.conv_stem and any(side % ConvStemTubeletEmbed.STRIDE for side in self.video_patch[1:]):
             raise AVFFError(
                 f"video_patch is {self.video_patch}; with a conv_stem its rows and columns must be multiples "
@@ -201,8 +317,14 @@ class AVFFMAEConfig:
             )
         if self.temperature <= 0:
             raise AVFFError(f"temperature is {self.temperature}; expected a number above 0")
+        mel, samples = self.mel_spec, round(self.duration * self.sample_rate)
+        if mel.n_fft >= 2 * samples or (mel.win_length or 0) > mel.n_fft:
+            raise AVFFError(
+                f"mel.n_fft is {mel.n_fft}; expected win_length or more, and less than twice the {samples} "
+                "samples of a window"
+            )
         for name, size, part in (
-            ("n_mels", self.mel_spec.n_mels, self.audio_patch[1]),
+            ("n_mels", mel.n_mels, self.audio_patch[1]),
             ("frame_count", self.frame_count, self.video_patch[0]),
             ("image_size", self.image_size, self.video_patch[1]),
             ("image_size", self.image_size, self.video_patch[2]),
@@ -210,6 +332,7 @@ class AVFFMAEConfig:
             if size % part:
                 raise AVFFError(f"{name} is {size}; expected a multiple of {part}, the side of a patch")
         for stream, grid in (("audio", self.audio_grid), ("video", self.video_grid)):
+            _check_tokens(stream, math.prod(grid))
             if grid[0] % self.slices:
                 raise AVFFError(
                     f"the {stream} has {grid[0]} patches over time, which cannot be shared among "
@@ -221,8 +344,6 @@ class AVFFMAEConfig:
         ):
             if dim % 12 or dim % heads:
                 raise AVFFError(f"{name} is {dim}; expected a multiple of 12 and of its {heads} heads")
-        if not 0 < self.threshold < 1:
-            raise AVFFError(f"threshold is {self.threshold}; expected a probability between 0 and 1")
 
     @property
     def mel_spec(self) -> MelSpec:
@@ -241,3 +362,43 @@ class AVFFMAEConfig:
         """Number of tubelets over time, rows and columns."""
         frames, rows, columns = self.video_patch
         return self.frame_count // frames, self.image_size // rows, self.image_size // columns
+
+
+def input_side(visual: VisualSettings) -> int | None:
+    """Height and width in pixels of the frames that a timm model takes; None if it takes any.
+
+    Raises:
+        AVFFError: a setting is none of `VisualSettings`, or timm has no such model.
+    """
+    check_fields(visual, VisualSettings, "visual.")
+    name = visual.get("model_name", "")
+    try:
+        card = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
+    except RuntimeError:  # the model is known, its variant is not
+        card = None
+    if card is None:
+        raise AVFFError(f"visual.model_name is {name!r}; expected a name that timm.list_models gives")
+    if "img_size" in visual:
+        return visual["img_size"]
+    return card.input_size[-1] if card.fixed_input_size else None
+
+
+def _check_common(config: AVFFConfig | AVFFMAEConfig) -> None:
+    check_fields(vars(config), type(config))
+    if not 0 < config.threshold < 1:
+        raise AVFFError(f"threshold is {config.threshold}; expected a probability between 0 and 1")
+    if config.frame_count * config.image_size**2 > MAX_PIXELS:
+        raise AVFFError(
+            f"{config.frame_count} frames of {config.image_size} x {config.image_size} are more than "
+            f"{MAX_PIXELS} pixels; choose fewer or smaller ones"
+        )
+    if config.detail and config.frame_count <= FRAME_STRIDE // 2:
+        raise AVFFError(f"frame_count is {config.frame_count}; the detail path needs {FRAME_STRIDE} or more")
+
+
+def _check_tokens(stream: str, count: int) -> None:
+    if not 1 <= count <= MAX_TOKENS:
+        raise AVFFError(
+            f"the {stream} of a window makes {count} tokens; expected 1 to {MAX_TOKENS}: choose another "
+            "duration, patch or stride"
+        )

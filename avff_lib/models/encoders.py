@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import timm
 from einops import rearrange
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PreTrainedModel, Wav2Vec2Config
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel, Wav2Vec2Config
 
 from avff_lib.errors import AVFFError
-from avff_lib.models.configs import NO_SPEC_AUGMENT
+from avff_lib.models.configs import NO_SPEC_AUGMENT, AudioSettings, VisualSettings, input_side
 from avff_lib.models.hub import from_hub
 
 
@@ -54,55 +54,65 @@ class VisualEncoder(nn.Module):
         return rearrange(self.project(self.backbone(flat)), "(b t) d -> b t d", t=frames.shape[1])
 
 
-def build_audio_backbone(config: dict[str, Any]) -> PreTrainedModel:
-    """Wav2Vec2 with random weights, from the fields of its ``Wav2Vec2Config``."""
-    return AutoModel.from_config(Wav2Vec2Config(**config))
+def build_audio_backbone(settings: AudioSettings) -> PreTrainedModel:
+    """Wav2Vec2 with random weights."""
+    return AutoModel.from_config(Wav2Vec2Config(**settings))
 
 
-def build_visual_backbone(config: dict[str, Any]) -> nn.Module:
-    """timm ViT with random weights, from the arguments of ``timm.create_model``."""
-    return timm.create_model(**config, pretrained=False, num_classes=0)
+def build_visual_backbone(settings: VisualSettings) -> nn.Module:
+    """timm ViT with random weights."""
+    return timm.create_model(**settings, pretrained=False, num_classes=0)
+
+
+def audio_settings(config: PreTrainedConfig) -> AudioSettings:
+    """Those fields of a ``Wav2Vec2Config`` from which `build_audio_backbone` rebuilds its encoder."""
+    known = AudioSettings.__annotations__
+    return cast(AudioSettings, {key: value for key, value in config.to_diff_dict().items() if key in known})
 
 
 def load_audio_backbone(name_or_folder: str) -> PreTrainedModel:
     """Pretrained Wav2Vec2 from a hub id or from a local folder in transformers' format.
 
     Raises:
-        AVFFError: it is not on this machine and cannot be downloaded.
+        AVFFError: it is not on this machine and cannot be downloaded, or is another model.
     """
 
     def load(local_files_only: bool) -> PreTrainedModel:
-        config = AutoConfig.from_pretrained(name_or_folder, local_files_only=local_files_only)
-        if config.model_type != "wav2vec2":
+        # Without a stranger's code, and of its config without all that is no setting of the encoder.
+        options = {"local_files_only": local_files_only, "trust_remote_code": False}
+        config = AutoConfig.from_pretrained(name_or_folder, **options)
+        if config.model_type != "wav2vec2" or config.add_adapter or config.adapter_attn_dim:
             raise AVFFError(
-                f"{name_or_folder} is a {config.model_type} model; the audio encoder expects a wav2vec2 one"
+                f"{name_or_folder} is a {config.model_type} model, or one with adapters; the audio encoder "
+                "expects a wav2vec2 model without"
             )
-        for key, value in NO_SPEC_AUGMENT.items():
-            setattr(config, key, value)
-        return AutoModel.from_pretrained(name_or_folder, config=config, local_files_only=local_files_only)
+        config = Wav2Vec2Config(**{**audio_settings(config), **NO_SPEC_AUGMENT})
+        return AutoModel.from_pretrained(name_or_folder, config=config, **options)
 
     return from_hub(name_or_folder, load)
 
 
-def load_visual_backbone(name_or_folder: str) -> tuple[nn.Module, dict[str, Any]]:
+def load_visual_backbone(name_or_folder: str) -> tuple[nn.Module, VisualSettings]:
     """Pretrained ViT from a timm name or from a local folder in timm's hub format.
 
     Returns:
-        The model, and the config with which `build_visual_backbone` rebuilds it.
+        The model, and the settings with which `build_visual_backbone` rebuilds it.
 
     Raises:
-        AVFFError: it is not on this machine and cannot be downloaded.
+        AVFFError: it is not on this machine and cannot be downloaded, or its settings are not all of
+            `avff_lib.models.configs.VisualSettings`.
     """
     is_folder = os.path.isdir(name_or_folder)
     if not is_folder and not timm.is_model(name_or_folder):
         raise AVFFError(f"{name_or_folder} is neither a timm model nor a folder that holds one")
 
-    def load(local_files_only: bool) -> tuple[nn.Module, dict[str, Any]]:  # timm has no such argument
-        name, config = name_or_folder, {"model_name": name_or_folder}
+    def load(local_files_only: bool) -> tuple[nn.Module, VisualSettings]:  # timm has no such argument
+        name, settings = name_or_folder, VisualSettings(model_name=name_or_folder)
         if is_folder:
             name = f"local-dir:{name_or_folder}"
-            card = json.loads(Path(name_or_folder, "config.json").read_text())
-            config = {"model_name": card.get("architecture"), **card.get("model_args", {})}
-        return timm.create_model(name, pretrained=True, num_classes=0), config
+            card = json.loads(Path(name_or_folder, "config.json").read_text(encoding="utf-8"))
+            settings = VisualSettings(model_name=card["architecture"], **card.get("model_args", {}))
+        input_side(settings)  # before timm acts on them
+        return timm.create_model(name, pretrained=True, num_classes=0), settings
 
     return from_hub(name_or_folder, load)

@@ -26,7 +26,7 @@ def from_hub(name_or_folder: str, load: Callable[..., T]) -> T:
         load: loads it.
 
     Raises:
-        AVFFError: it is not on this machine and cannot be downloaded.
+        AVFFError: it is not on this machine and cannot be downloaded, or is damaged.
     """
     local = os.path.isdir(name_or_folder) or not _hub_reachable()
     # transformers and timm retry for 20 to 50 s before they give up; offline they only look on the disk.
@@ -34,7 +34,9 @@ def from_hub(name_or_folder: str, load: Callable[..., T]) -> T:
     constants.HF_HUB_OFFLINE = before or local
     try:
         return load(local_files_only=local)
-    except (OSError, ValueError) as error:
+    except AVFFError:
+        raise
+    except Exception as error:  # transformers, timm and the hub raise anything from OSError to AssertionError
         reason = str(error).strip().split("\n")[0].split(". ")[0] or type(error).__name__
         raise AVFFError(
             f"{name_or_folder} cannot be loaded here ({reason}); download it on a machine with a network and "

@@ -1,28 +1,71 @@
 """Out-of-distribution detection: is a file like the clips that a detector was calibrated on?
 
-A detector scores every input, also one unlike anything that it was trained on. The features of its own
-encoders show that: for such a file they lie far from those of the validation clips. Audio and visual
-features are tested apart, since either stream may be unusual alone. A high score is a warning, and a low one
-no proof: a file can differ in ways that the encoders do not represent.
+A detector scores every input, also one unlike anything that it was trained on. Its features show that: for
+such a file they lie far from those of the validation clips. Each kind is tested apart, since either stream
+may be unusual alone. A high score is a warning, and a low one no proof: a file can differ in ways that no
+feature represents.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from avff_lib.errors import AVFFError
 from avff_lib.utils.atomic import atomic_write
 
-COVERAGE = 0.99  # share of held-out validation clips with an out-of-distribution score of at most 1
+COVERAGE = 0.99  # share of held-out validation clips with out-of-distribution scores of at most 1
+MAX_BYTES = 2**29  # of a file; features of 8,000 numbers need as many
 CV_FOLDS = 5  # of the cross-validation over identities, and so the least number of these
-STREAMS = ("audio", "visual")
+# The features that are tested, and the stream that each describes: those of the encoders, those of the detail
+# path, if the detector has one, and statistics of the pictures themselves. A small encoder that was trained
+# on drawings may represent a photograph as it does a drawing; grain and colours tell them apart.
+STREAM_OF = {
+    "audio_features": "audio",
+    "audio_detail": "audio",
+    "visual_features": "visual",
+    "visual_detail": "visual",
+    "picture_statistics": "visual",
+}
+JOINT_LIMIT = "joint.limit"  # name in the file
+SPECTRUM_EDGES = (0.02, 0.05, 0.09, 0.14, 0.20, 0.27, 0.35, 0.43, 0.50)  # cycles per pixel
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+MAX_SPECTRA = 4  # frames of a window whose statistics are computed
+
+
+def picture_statistics(frames: Tensor) -> Tensor:
+    """Colours and grain of frames, as means over time.
+
+    Args:
+        frames: ``(B, T, 3, H, W)`` float32, prepared for a model.
+
+    Returns:
+        ``(B, 6 + 2 + 8)``: mean and standard deviation of each channel, standard deviation of red and blue
+        minus green, and the logarithm of the power of the luma in the bands of `SPECTRUM_EDGES`.
+    """
+    frames = frames[:, :: -(-frames.shape[1] // MAX_SPECTRA)]  # (B, T', 3, H, W)
+    colours = torch.cat([frames.mean(dim=(-2, -1)), frames.std(dim=(-2, -1))], dim=2)  # (B, T', 6)
+    chroma = (frames[:, :, [0, 2]] - frames[:, :, [1]]).std(dim=(-2, -1))  # (B, T', 2)
+    luma = torch.einsum("btchw,c->bthw", frames, frames.new_tensor(LUMA))
+    height, width = luma.shape[-2:]
+    # Without a window the edges of a crop, which do not meet, would count as detail.
+    taper = torch.outer(torch.hann_window(height), torch.hann_window(width)).to(luma)
+    spectrum = torch.fft.rfft2((luma - luma.mean(dim=(-2, -1), keepdim=True)) * taper).abs().square()
+    rows, columns = torch.fft.fftfreq(height), torch.fft.rfftfreq(width)
+    frequency = torch.hypot(rows[:, None], columns[None]).to(luma)
+    bands = torch.stack([(frequency >= low) & (frequency < high) for low, high in pairwise(SPECTRUM_EDGES)])
+    weights = bands.to(luma) / bands.sum(dim=(-2, -1), keepdim=True)  # (8, H, W / 2 + 1)
+    power = torch.einsum("bthw,khw->btk", spectrum, weights) / (height * width)
+    power = (power + 1e-9).log()  # (B, T', 8)
+    return torch.cat([colours, chroma, power], dim=2).mean(dim=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,8 +87,12 @@ class MahalanobisDetector:
     limit: float
 
     @classmethod
-    def fit(cls, features: np.ndarray, identities: Sequence[str]) -> MahalanobisDetector:
-        """Fit to the features ``(N, D)`` of N clips, of `CV_FOLDS` identities or more."""
+    def fit(cls, features: np.ndarray, identities: Sequence[str]) -> tuple[MahalanobisDetector, np.ndarray]:
+        """Fit to the features ``(N, D)`` of N clips, of `CV_FOLDS` identities or more.
+
+        Returns:
+            The detector, and the distance ``(N,)`` of each clip by a fit to other identities.
+        """
         from sklearn.covariance import LedoitWolf  # seconds to import, and prediction does without
         from sklearn.model_selection import GroupKFold
 
@@ -55,7 +102,7 @@ class MahalanobisDetector:
         distances = np.sqrt(squared / features.shape[1])
         fitted = LedoitWolf().fit(features)
         limit = float(np.quantile(distances, COVERAGE, method="higher"))
-        return cls(fitted.location_, fitted.precision_, limit)
+        return cls(fitted.location_, fitted.precision_, limit), distances
 
     def distances(self, features: np.ndarray) -> np.ndarray:
         """Distances ``(N,)`` of features ``(N, D)`` from the mean, about 1 for clips like the fitted ones.
@@ -68,52 +115,72 @@ class MahalanobisDetector:
 
 @dataclass(frozen=True, eq=False)
 class OODDetector:
-    """A `MahalanobisDetector` for each stream."""
+    """A `MahalanobisDetector` for each kind of features, and a limit for all of them together.
 
-    audio: MahalanobisDetector
-    visual: MahalanobisDetector
+    A file from elsewhere may be somewhat unusual in everything and beyond the limit in nothing.
 
-    @property
-    def streams(self) -> dict[str, MahalanobisDetector]:
-        """The detectors by stream (`STREAMS`)."""
-        return {"audio": self.audio, "visual": self.visual}
+    Attributes:
+        detectors: by keys of `STREAM_OF`.
+        joint_limit: of the mean over them of distance / limit.
+    """
+
+    detectors: dict[str, MahalanobisDetector]
+    joint_limit: float
 
     @classmethod
-    def fit(cls, audio: np.ndarray, visual: np.ndarray, identities: Sequence[str]) -> OODDetector | None:
-        """Fit to the features of N clips, each ``(N, D)``; None with fewer than `CV_FOLDS` identities.
+    def fit(cls, features: dict[str, np.ndarray], identities: Sequence[str]) -> OODDetector | None:
+        """Fit to N clips; None with fewer than `CV_FOLDS` identities.
 
-        The features are means over a clip's windows and over the time in these.
+        The limits are such that `COVERAGE` of the clips lie within all of them and within the joint one,
+        each clip measured by a fit to other identities.
+
+        Args:
+            features: by keys of `STREAM_OF`, ``(N, D)`` each, with a D of their own; means over a clip's
+                windows and over the time in these.
+            identities: ``(N,)``.
         """
         if len(set(identities)) < CV_FOLDS:
             return None
-        return cls(MahalanobisDetector.fit(audio, identities), MahalanobisDetector.fit(visual, identities))
+        fitted = {name: MahalanobisDetector.fit(values, identities) for name, values in features.items()}
+        ratios = np.array([distances / detector.limit for detector, distances in fitted.values()])  # (K, N)
+        joint_limit = float(np.quantile(ratios.mean(axis=0), COVERAGE, method="higher"))
+        farthest = np.maximum(ratios.max(axis=0), ratios.mean(axis=0) / joint_limit)
+        wider = float(np.quantile(farthest, COVERAGE, method="higher"))
+        detectors = {
+            name: replace(detector, limit=detector.limit * wider) for name, (detector, _) in fitted.items()
+        }
+        return cls(detectors, joint_limit)
 
-    def ood_scores(self, audio: np.ndarray, visual: np.ndarray) -> dict[str, float]:
+    def ood_scores(self, features: dict[str, np.ndarray]) -> dict[str, float]:
         """Distances of a file's features, each ``(D,)``, as multiples of the limits.
 
         Returns:
-            By stream (`STREAMS`); above 1 the file is out of distribution.
+            By stream, ``audio`` and ``visual``, the largest of its features, and ``joint``, the mean over all
+            features; above 1 in any of them the file is out of distribution.
 
         Raises:
-            AVFFError: the features have another length than those that were fitted.
+            AVFFError: there are other features than those that were fitted, or of another length.
         """
-        scores = {}
-        for (name, stream), features in zip(self.streams.items(), (audio, visual), strict=True):
-            if features.shape != stream.mean.shape:
+        scores = {"audio": 0.0, "visual": 0.0}
+        distances = []
+        for name, detector in self.detectors.items():
+            given = features.get(name, np.zeros(0))
+            if given.shape != detector.mean.shape:
                 raise AVFFError(
-                    f"the checkpoint's out-of-distribution detector has {len(stream.mean)} {name} features, "
-                    f"the model gives {len(features)}; take both files from one checkpoint"
+                    f"the checkpoint's out-of-distribution detector has {len(detector.mean)} {name}, the "
+                    f"model gives {len(given)}; take both files from one checkpoint"
                 )
-            scores[name] = float(stream.distances(features[None])[0] / stream.limit)
-        return scores
+            distances.append(float(detector.distances(given[None])[0] / detector.limit))
+            scores[STREAM_OF[name]] = max(scores[STREAM_OF[name]], distances[-1])
+        return scores | {"joint": float(np.mean(distances)) / self.joint_limit}
 
     def save(self, path: Path) -> None:
         """Write into a safetensors file, in one atomic step."""
-        arrays = {}
-        for name, stream in self.streams.items():
-            arrays[f"{name}.mean"] = torch.from_numpy(stream.mean).float()
-            arrays[f"{name}.precision"] = torch.from_numpy(stream.precision).float()
-            arrays[f"{name}.limit"] = torch.tensor([stream.limit])
+        arrays = {JOINT_LIMIT: torch.tensor([self.joint_limit])}
+        for name, detector in self.detectors.items():
+            arrays[f"{name}.mean"] = torch.from_numpy(detector.mean).float()
+            arrays[f"{name}.precision"] = torch.from_numpy(detector.precision).float()
+            arrays[f"{name}.limit"] = torch.tensor([detector.limit])
         with atomic_write(path) as partial:
             save_file(arrays, partial)
 
@@ -125,14 +192,33 @@ class OODDetector:
             AVFFError: the file is damaged, or holds something else.
         """
         try:
+            if path.stat().st_size > MAX_BYTES:
+                raise ValueError(f"more than {MAX_BYTES} bytes")
             arrays = {name: tensor.double().numpy() for name, tensor in load_file(path).items()}
-            streams = {}
-            for name in STREAMS:
+            (joint_limit,) = arrays.pop(JOINT_LIMIT)
+            if not 0 < joint_limit < np.inf:
+                raise ValueError(f"a joint limit of {joint_limit}")
+            names = {key.partition(".")[0] for key in arrays}
+            if not names or not names <= STREAM_OF.keys():
+                raise ValueError(f"features {', '.join(sorted(names)) or 'none'}")
+            detectors = {}
+            for name in sorted(names):
                 mean, precision = arrays[f"{name}.mean"], arrays[f"{name}.precision"]
                 (limit,) = arrays[f"{name}.limit"]
-                if precision.shape != mean.shape * 2 or not limit > 0:
+                if mean.ndim != 1 or precision.shape != mean.shape * 2 or not 0 < limit < np.inf:
                     raise ValueError(f"shapes {mean.shape} and {precision.shape}, limit {limit}")
-                streams[name] = MahalanobisDetector(mean, precision, float(limit))
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
+                # With any other matrix a distance can be NaN, which is above no limit.
+                if not mean.size or not np.isfinite(mean).all() or not _is_positive(precision):
+                    raise ValueError(f"{name}.mean and {name}.precision are those of no distribution")
+                detectors[name] = MahalanobisDetector(mean, precision, float(limit))
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise AVFFError(f"{path} cannot be read ({error}); copy the checkpoint anew") from None
-        return cls(streams["audio"], streams["visual"])
+        return cls(detectors, float(joint_limit))
+
+
+def _is_positive(matrix: np.ndarray) -> bool:
+    """Whether a square matrix is finite and positive definite, but for the rounding to float32."""
+    if not np.isfinite(matrix).all():
+        return False
+    eigenvalues = np.linalg.eigvalsh(matrix + matrix.T)
+    return bool(eigenvalues[0] > -1e-6 * eigenvalues[-1])

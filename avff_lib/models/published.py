@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import pickle
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +15,6 @@ from typing import NamedTuple
 import torch
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -109,7 +107,7 @@ def read_audio_weights(name: str) -> StateDict:
             "AudioMAE checkpoint"
         )
     # The first position is the class token's; those of the patches follow, time-major.
-    positions = positions.reshape(-1, positions.shape[-1])
+    positions = _rows(positions)
     return state | {"class_token": token + positions[:1], "positions": positions[1:]}
 
 
@@ -131,8 +129,7 @@ def load_encoder(encoder: TokenEncoder, state: StateDict, name: str) -> None:
     expected = encoder.state_dict()
     count, dim = encoder.positions.shape
     state = _fuse_qkv(state)
-    positions = state.get("positions", grid_positions((count,), dim))
-    positions = positions.reshape(-1, positions.shape[-1])
+    positions = _rows(state.get("positions", grid_positions((count,), dim)))
     # For a video it is not known whether additional positions belong to more time or to larger frames.
     state["positions"] = positions[:count] if len(encoder.grid) == 2 else positions
     if "class_token" in state:
@@ -163,7 +160,9 @@ def _fuse_qkv(state: StateDict) -> StateDict:
     for attention in {key.rsplit(".attn.", 1)[0] + ".attn." for key in state if ".attn." in key}:
         for whole, names in QKV_KEYS:
             parts = [fused[attention + name] for name in names if attention + name in fused]
-            if len(parts) < len(names) or any(part.shape != parts[0].shape for part in parts):
+            if len(parts) < len(names) or any(
+                part.shape != parts[0].shape or not part.ndim for part in parts
+            ):
                 continue
             if whole == "qkv.bias":
                 parts.insert(1, torch.zeros_like(parts[0]))
@@ -171,6 +170,11 @@ def _fuse_qkv(state: StateDict) -> StateDict:
             for name in names:
                 del fused[attention + name]
     return fused
+
+
+def _rows(positions: Tensor) -> Tensor:
+    """Position codes of any shape ``(..., D)`` -> ``(N, D)``."""
+    return torch.atleast_2d(positions).flatten(0, -2)
 
 
 def _rename(state: StateDict, rules: tuple[tuple[str, str], ...], name: str) -> StateDict:
@@ -208,14 +212,16 @@ def _read(name: str) -> StateDict:
         # AudioMAE's file also holds its training arguments, an argparse.Namespace of plain values.
         with torch.serialization.safe_globals([argparse.Namespace]):
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except Exception as error:  # of a damaged pickle torch.load says anything from EOFError to KeyError
         reason = str(error).strip().split("\n")[0]
         raise AVFFError(f"{path} cannot be read as weights ({reason}); copy the file anew") from None
     if isinstance(state, dict):
         state = state.get("model", state)
     if not isinstance(state, dict):
         raise AVFFError(f"{path} holds a {type(state).__name__}; expected weights by their names")
-    return {key: tensor for key, tensor in state.items() if isinstance(tensor, Tensor)}
+    return {
+        key: tensor for key, tensor in state.items() if isinstance(key, str) and isinstance(tensor, Tensor)
+    }
 
 
 def _download(name: str, local_files_only: bool) -> str:

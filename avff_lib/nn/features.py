@@ -24,6 +24,11 @@ class Features:
     visual: Float[Tensor, "b nv d"]
     detail: Float[Tensor, "b n c"] | None = None
 
+    def to(self, device: torch.device | str) -> Features:
+        """The same features on a device."""
+        detail = None if self.detail is None else self.detail.to(device)
+        return Features(self.audio.to(device), self.visual.to(device), detail)
+
 
 def index_features(features: Features, rows: Sequence[int]) -> Features:
     """Features of some rows of the batch, in that order."""

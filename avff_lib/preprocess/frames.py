@@ -50,4 +50,4 @@ def normalize_frames(
     """
     if frames.dtype != torch.uint8:
         raise TypeError(f"frames are {frames.dtype}; expected uint8 in 0-255, not scaled yet")
-    return F.normalize(F.to_dtype(frames, torch.float32, scale=True), list(mean), list(std))
+    return F.normalize(F.to_dtype(frames, torch.float32, scale=True), list(mean), list(std), inplace=True)

@@ -7,13 +7,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from avff_lib.errors import AVFFError
-from avff_lib.media.clip import Clip
-from avff_lib.media.decode import probe, read_clip
+from avff_lib.media.clip import Clip, to_samples
+from avff_lib.media.decode import read_clip
 from avff_lib.preprocess.audio import log_mel, normalize_waveform
 from avff_lib.preprocess.frames import normalize_frames, resize_frames
 from avff_lib.preprocess.spec import InputSpec, MelSpec, ModelInputs
@@ -39,7 +40,7 @@ def prepare(clip: Clip, spec: InputSpec) -> ModelInputs:
             f"the clip's audio is at {clip.sample_rate} Hz and the model expects {spec.sample_rate}; "
             f"read it with read_clip(..., sample_rate={spec.sample_rate})"
         )
-    count = round(spec.duration * spec.sample_rate)
+    count = to_samples(spec.duration, spec.sample_rate)
     if len(clip.waveform) < count or not len(clip.frames):
         raise AVFFError(
             f"the clip holds {len(clip.waveform) / clip.sample_rate:.3f} s of sound and {len(clip.frames)} "
@@ -82,9 +83,18 @@ def read_window(
     Raises:
         MediaError: the file cannot be decoded, or the window reaches outside it (nothing is padded).
     """
-    if start is None:
-        start = max(0.0, (probe(video_path).duration - duration) / 2)
-    clip = read_clip(video_path, start, duration, sample_rate=sample_rate)
+    return _read_window(video_path, start, duration, sample_rate, None)
+
+
+def _read_window(
+    video_path: str | Path,
+    start: float | None,
+    duration: float,
+    sample_rate: int,
+    frame_times: np.ndarray | None,
+) -> Clip:
+    """`read_window`, with only the frames nearest to ``frame_times``, in seconds from its start."""
+    clip = read_clip(video_path, start, duration, sample_rate=sample_rate, frame_times=frame_times)
     for sentence in clip.warnings:
         warnings.warn(f"{video_path}: {sentence}", stacklevel=3)
     return clip
@@ -119,7 +129,7 @@ def extract_frames(
         MediaError: the file cannot be decoded, or the window reaches outside it.
     """
     spec = replace(spec or InputSpec(), duration=duration, frame_count=frame_count)
-    clip = read_window(video_path, start=start, duration=duration, sample_rate=spec.sample_rate)
+    clip = _read_window(video_path, start, duration, spec.sample_rate, spec.frame_times)
     available = len(clip.frames)
     if available < frame_count:
         warnings.warn(
@@ -139,7 +149,8 @@ def extract_audio(
 ) -> tuple[Float[Tensor, " s"], Float[Tensor, "m n"]]:
     """Audio of one window of a file: the waveform and its log-mel spectrogram.
 
-    Wav2Vec2 expects the waveform after `normalize_waveform`, which `prepare` applies by itself.
+    Wav2Vec2 expects the waveform after `normalize_waveform`, which `prepare` applies by itself. The video is
+    not decoded; only its times are read, so that the window is that of `extract_frames`.
 
     Args:
         video_path: the media file.
@@ -154,7 +165,7 @@ def extract_audio(
     Raises:
         MediaError: the file cannot be decoded, or the window reaches outside it.
     """
-    clip = read_window(video_path, start=start, duration=duration, sample_rate=sample_rate)
+    clip = _read_window(video_path, start, duration, sample_rate, np.zeros(0))
     waveform = torch.from_numpy(clip.waveform)  # (S,)
     return waveform, log_mel(waveform, sample_rate, mel)
 

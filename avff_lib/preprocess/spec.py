@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 if TYPE_CHECKING:  # torch takes seconds to import, and the command line's help needs none of it
+    import torch
     from jaxtyping import Float
     from torch import Tensor
 
@@ -69,3 +70,7 @@ class ModelInputs:
 
     frames: Float[Tensor, "b t 3 h w"]
     audio: Float[Tensor, "b ..."]
+
+    def to(self, device: torch.device | str) -> ModelInputs:
+        """The same batch on a device."""
+        return ModelInputs(self.frames.to(device), self.audio.to(device))

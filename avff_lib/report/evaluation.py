@@ -66,21 +66,30 @@ def summary_notes(metrics: dict[str, Any], model: Detector) -> list[str]:
         "TPR: at 1 % FPR; bal.: balanced accuracy at the threshold. Clips are real + fake; fakes of a kind "
         "are compared with all real clips. Intervals are over people.",
         f"At the threshold {metrics['threshold']:.2f}, {confusion['false_positives']} of {counts['real']} "
-        f"real and {confusion['true_positives']} of {counts['fake']} fake videos are predicted fake.",
+        f"real and {confusion['true_positives']} of {counts['fake']} fake videos score as fake.",
         f"Calibration: ECE {calibration['ece']:.3f} (by chance {calibration['ece_by_chance']:.3f}), "
         f"Brier score {calibration['brier']:.3f} on {basis}, both classes weighing the same; {origin}",
     ]
-    if "sure" in metrics and fitted.unsure is not None:
-        sure, (low, high) = metrics["sure"], fitted.unsure
-        errors = [f"{kind.upper()} {sure[kind]:.1%}" for kind in ("fpr", "fnr") if kind in sure]
-        sentences.append(
-            f"Unsure from {low:.2f} to {high:.2f}: outside lie {sure['share']:.1%} of the {sure['clips']} "
-            f"videos, with {' and '.join(errors)} (target: at most {fitted.error_rate:.0%} each)."
-        )
+    sentences.append(_labels_note(metrics["selective"]))
     sentences += metrics["notes"]
     if metrics["skipped"]:
         sentences.append(f"{len(metrics['skipped'])} files were skipped; they are listed above.")
     return [*sentences, f"The model was trained on {metrics['trained_on']}."]
+
+
+def _labels_note(selective: dict[str, Any]) -> str:
+    """What the labels say, undetermined ones apart."""
+    parts = [f"{selective['coverage']:.1%} of the {selective['clips']} videos"]
+    for rate, text in (
+        ("risk", "{:.1%} of these wrongly"),
+        ("fpr", "of all real videos {:.1%} are labelled fake"),
+        ("fnr", "of all fake ones {:.1%} real"),
+    ):
+        if rate in selective:
+            parts.append(text.format(selective[rate]))
+    note = f"Labelled real or fake: {', '.join(parts)}."
+    reasons = [f"{count} {reason.replace('_', ' ')}" for reason, count in selective["reasons"].items()]
+    return f"{note} Undetermined, some for several reasons: {', '.join(reasons)}." if reasons else note
 
 
 def write_folder(
@@ -98,7 +107,7 @@ def write_folder(
     _write_csv(
         out / "table.csv", [_table_record(by, name, block) for by, name, block in metric_rows(metrics)]
     )
-    _write_csv(out / "scores.csv", [_score_record(model, entry, data) for entry in scored])
+    _write_csv(out / "scores.csv", [_score_record(entry, data) for entry in scored])
     if "auc" in metrics:
         _write_figures(model, scored, out)
 
@@ -123,9 +132,9 @@ def _write_figures(model: Detector, scored: Sequence[ClipScores], out: Path) -> 
         plt.close(figure)
 
 
-def _score_record(model: Detector, entry: ClipScores, data: Path) -> dict[str, Any]:
+def _score_record(entry: ClipScores, data: Path) -> dict[str, Any]:
     """A row of scores.csv."""
-    row, config = entry.row, model.config
+    row = entry.row
     return {
         "path": Path(os.path.relpath(row.path, data)).as_posix() if row.path.is_absolute() else row.path,
         "label": row.label,
@@ -134,8 +143,8 @@ def _score_record(model: Detector, entry: ClipScores, data: Path) -> dict[str, A
         "source": row.source,
         "group": row.group,
         "score": entry.score,
-        "predicted": "fake" if entry.score >= config.threshold else "real",
-        "unsure": int(config.calibration.is_unsure(entry.score)),
+        "predicted": entry.prediction.label,
+        "reasons": ";".join(entry.prediction.reasons),
         "windows": len(entry.windows),
     }
 

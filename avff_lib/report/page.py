@@ -10,8 +10,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from avff_lib import __version__
 from avff_lib.inference.evidence import FileEvidence
-from avff_lib.inference.prediction import FilePrediction
-from avff_lib.inference.predictor import FileAnalysis
+from avff_lib.inference.prediction import REASON_NOTES, FilePrediction, Reason
+from avff_lib.inference.predictor import MIN_COVERAGE, MIN_SCORED_WINDOWS, FileAnalysis
 from avff_lib.models import Detector
 from avff_lib.report import charts
 from avff_lib.report.patching import patch_activations
@@ -19,6 +19,7 @@ from avff_lib.report.patching import patch_activations
 MAX_FACE_LINES = 4  # in one timeline, the selected face first; more could not be told apart
 MAX_FACE_ROWS = 12  # in the table of faces; each cut brings new ones, so a film has hundreds
 AGREEMENT_LOW = -0.25  # lower end of the lane for agreement, which is rarely below
+MEANINGLESS: set[Reason] = {"out_of_distribution", "uncalibrated"}  # here scores are no probabilities
 
 
 class Page:
@@ -33,7 +34,15 @@ class Page:
         environment = Environment(
             loader=folder, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
         )
-        environment.filters.update(time=charts.clock_time, chance=charts.chance, up=charts.up)
+        environment.filters.update(
+            time=charts.clock_time,
+            chance=charts.chance,
+            up=charts.up,
+            words=lambda name: name.replace("_", " "),
+        )
+        environment.globals.update(
+            notes=REASON_NOTES, min_coverage=MIN_COVERAGE, min_windows=MIN_SCORED_WINDOWS
+        )
         self._page = environment.get_template("page.html.jinja")
         self._section = environment.get_template("section.html.jinja")
 
@@ -64,8 +73,10 @@ def _draw(model: Detector, file: FilePrediction, evidence: FileEvidence) -> dict
     scores = np.array([s.score for w in file.windows for s in w.faces if s.face == file.face and s.speaks])
     suspect = evidence.most_suspicious
     assert suspect is not None  # at least one window was scored
+    assert file.calibration is not None  # likewise
     image, marks = charts.spectrogram(suspect.waveform, suspect.sample_rate)
     return {
+        "meaningless": not MEANINGLESS.isdisjoint(file.reasons),
         "clock": clock,
         "shown": shown,
         "listed": sorted(order[:MAX_FACE_ROWS], key=lambda face: face.number),
@@ -83,7 +94,7 @@ def _draw(model: Detector, file: FilePrediction, evidence: FileEvidence) -> dict
         "thumbnails": {number: charts.png(image) for number, image in evidence.thumbnails.items()},
         "scores": {
             "count": len(scores),
-            "above": int((scores >= file.threshold).sum()),
+            "above": int((scores >= file.calibration.window_threshold).sum()),
             "low": float(scores.min()),
             "high": float(scores.max()),
             "quarter": float(np.quantile(scores, 0.25)),

@@ -78,4 +78,5 @@ def _patches(model: Detector, suspect: Features, reference: Features) -> tuple[P
         patched["fine detail of the audio"] = replace(suspect, detail=torch.cat([ref_audio, video], dim=-1))
         patched["fine detail of the video"] = replace(suspect, detail=torch.cat([audio, ref_video], dim=-1))
     raw = {part: predict_features(model, features).probability.item() for part, features in patched.items()}
-    return tuple(Patch(part, float(model.config.calibration.apply(value))) for part, value in raw.items())
+    calibration = model.config.calibration
+    return tuple(Patch(part, float(calibration.apply_to_windows(value))) for part, value in raw.items())

@@ -48,28 +48,27 @@ class Checkpoints:
         for old in self.paths()[: -self.keep_last]:
             old.unlink()
 
-    def resume(self) -> History:
+    def resume(self, steps: int) -> History:
         """Load the newest undamaged state into the parts.
 
+        Args:
+            steps: of the whole run; more than before extend it.
+
         Returns:
-            The history up to it; empty in a fresh folder.
+            The history up to that state; empty in a fresh folder.
 
         Raises:
-            AVFFError: the state is that of another run, or no saved state can be read.
+            AVFFError: the state is that of another run, or of one that is past ``steps`` already, or no saved
+                state can be read.
         """
         for path in reversed(self.paths()):
             if not _is_whole(path):
                 logger.warning("%s is damaged and is left out", path)
                 continue
             saved = torch.load(path, weights_only=True, map_location="cpu")
-            self._check(saved)
-            try:
-                for name, part in self.parts.items():
-                    part.load_state_dict(saved[name])
-            except (KeyError, RuntimeError, ValueError):
-                raise AVFFError(
-                    f"{self.folder} holds a run of another model; choose another folder"
-                ) from None
+            self._check(saved, steps)
+            for name, part in self.parts.items():
+                part.load_state_dict(saved[name])
             return saved["history"]
         if self.paths():
             raise AVFFError(f"no saved state in {self.folder} is whole; empty the folder to start anew")
@@ -92,14 +91,20 @@ class Checkpoints:
     def _path(self, steps: int) -> Path:
         return self.folder / f"state-{steps:08d}.pt"
 
-    def _check(self, saved: dict[str, Any]) -> None:
+    def _check(self, saved: dict[str, Any], steps: int) -> None:
         for name, value in self.run.items():
             before = saved["run"].get(name)
             if before != value:
                 raise AVFFError(
                     f"{self.folder} holds a run with another {name} ({before}, now {value}); choose another "
-                    "folder, or the same settings to go on"
+                    "folder, or what the run was started with to go on"
                 )
+        done = len(saved["history"])
+        if done > steps:
+            raise AVFFError(
+                f"{self.folder} holds {done} steps of this run, more than the {steps} asked for; choose "
+                f"another folder, or at least {done} steps to go on"
+            )
 
 
 def _is_whole(path: Path) -> bool:

@@ -24,7 +24,7 @@ class TrainConfig:
     """Hyperparameters of a training run.
 
     Attributes:
-        steps: optimiser steps.
+        steps: optimiser steps; more than before extend a run.
         batch_size: windows a step, over all micro-batches and all processes together.
         lr: highest learning rate, reached after the warm-up, then a cosine down to 0.
         encoder_lr: the same for the two encoders; 0 freezes them.
@@ -43,7 +43,7 @@ class TrainConfig:
         ema: how much of the average of the weights is kept at each step; 0 for no average.
         checkpoint_blocks: compute the blocks of the encoders twice rather than remember them.
         keep_last: saved states that are kept; with 2 a run survives a damaged file.
-        validate_every: steps between two validations; 0 for none.
+        validate_every: steps between two validations, of which the last step is always one; 0 for none.
         max_skipped: steps in a row that may be left out because their loss or gradient is not finite.
     """
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -24,8 +25,8 @@ from avff_lib.models.base import Detector
 from avff_lib.preprocess.spec import ModelInputs
 from avff_lib.training.checkpoint import Checkpoints
 from avff_lib.training.config import TrainConfig
-from avff_lib.training.fabric import make_fabric
-from avff_lib.training.loop import run_identity
+from avff_lib.training.fabric import Device, make_fabric
+from avff_lib.training.identity import run_identity
 from avff_lib.training.objectives import Objective
 from avff_lib.training.optim import make_optimizers
 
@@ -107,6 +108,9 @@ def dry_run(
     used: int,
     config: TrainConfig,
     out: Path,
+    *,
+    device: Device = "auto",
+    unknown: Collection[str] = (),
 ) -> DryRun:
     """Measure a few passes on a copy of ``model``; nothing is changed and nothing is written.
 
@@ -121,8 +125,13 @@ def dry_run(
         used: how many of its clips this stage learns from.
         config: of the run.
         out: folder that the run would have.
+        device: as `avff_lib.training.loop.fit` takes it.
+        unknown: what a run in ``out`` cannot be asked for, by its name in
+            `avff_lib.training.identity.run_identity`, since ``model`` or ``dataset`` stand in for others.
     """
-    trial = _Trial(model, objective, dataset, config)
+    identity = run_identity(model, objective, config, dataset)
+    known = {name: value for name, value in identity.items() if name not in unknown}
+    trial = _Trial(model, objective, dataset, config, device)
     micro = config.batch_size // config.accumulate
     small, _ = trial.run(2)
     large, seconds = trial.run(4)
@@ -136,7 +145,7 @@ def dry_run(
         activations=round(small + (large - small) / 2 * (micro - 2)),
         seconds=config.batch_size * sum(timed) / len(timed) / size + trial.update(),
         device=trial.fabric.device.type,
-        folder=_folder(model, objective, config, out),
+        folder=_folder(known, config, out),
     )
 
 
@@ -149,8 +158,9 @@ class _Trial:
         objective: Objective,
         dataset: Dataset[WindowSample],
         config: TrainConfig,
+        device: Device = "auto",
     ) -> None:
-        self.fabric = make_fabric(config.precision)
+        self.fabric = make_fabric(config.precision, device)
         self.model = copy.deepcopy(model).to(self.fabric.device).train()
         self.model.set_grad_checkpointing(config.checkpoint_blocks)
         self.optimizers = make_optimizers(self.model, config, self.fabric.device)  # freezes, too
@@ -216,9 +226,9 @@ def _saved(model: Detector) -> Iterator[dict[int, int]]:
         yield kept
 
 
-def _folder(model: Detector, objective: Objective, config: TrainConfig, out: Path) -> str:
+def _folder(identity: dict[str, Any], config: TrainConfig, out: Path) -> str:
     try:
-        done = len(Checkpoints(out, run_identity(model, objective, config), {}, config.keep_last).resume())
+        done = len(Checkpoints(out, identity, {}, config.keep_last).resume(config.steps))
     except AVFFError as error:
         return str(error)
     if not done:

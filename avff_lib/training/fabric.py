@@ -11,6 +11,10 @@ from lightning_fabric.plugins import precision
 from lightning_fabric.strategies import DDPStrategy
 from torch import nn
 
+from avff_lib.errors import AVFFError
+
+Device = Literal["auto", "cpu", "cuda"]
+
 
 class MixedPrecision(precision.MixedPrecision):
     """bfloat16 where autocast finds it good enough, and nowhere else.
@@ -34,13 +38,24 @@ class ReplicaStrategy(DDPStrategy):
         return module
 
 
-def make_fabric(name: Literal["32-true", "bf16-mixed"]) -> Fabric:
-    """Fabric at precision ``name``: one device or, under ``torchrun`` or ``fabric run``, one a process."""
+def make_fabric(name: Literal["32-true", "bf16-mixed"], device: Device = "auto") -> Fabric:
+    """Fabric at precision ``name``: one device or, under ``torchrun`` or ``fabric run``, one a process.
+
+    Args:
+        name: of the precision.
+        device: ``"auto"`` takes an accelerator if there is one.
+
+    Raises:
+        AVFFError: there is no GPU that CUDA can use, and one is asked for.
+    """
     launched = torch.distributed.is_torchelastic_launched()
     here = int(os.environ["LOCAL_WORLD_SIZE"]) if launched else 1
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise AVFFError("the device is cuda, but no GPU can be used; take auto or cpu")
+    if device == "auto" and (name != "32-true" or launched):  # which not every accelerator can do
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     fabric = Fabric(
-        accelerator="auto" if name == "32-true" and not launched else device,
+        accelerator=device,
         devices=here,
         num_nodes=int(os.environ["WORLD_SIZE"]) // here if launched else 1,
         strategy=ReplicaStrategy() if launched else "auto",

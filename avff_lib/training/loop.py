@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,11 +23,13 @@ from avff_lib.data.loader import BatchReader, make_loader
 from avff_lib.errors import AVFFError
 from avff_lib.models.base import Detector
 from avff_lib.preprocess.spec import ModelInputs
-from avff_lib.training.checkpoint import Checkpoints
+from avff_lib.training.checkpoint import Checkpoints, History
 from avff_lib.training.config import TrainConfig
-from avff_lib.training.fabric import make_fabric
+from avff_lib.training.fabric import Device, make_fabric
+from avff_lib.training.identity import run_identity
 from avff_lib.training.objectives import Objective
 from avff_lib.training.optim import make_average, make_optimizers, update_average
+from avff_lib.training.validation import Validation, best_record
 from avff_lib.utils import distributed
 from avff_lib.utils.atomic import atomic_write
 
@@ -35,7 +37,6 @@ if TYPE_CHECKING:
     from avff_lib.training.log import TrainingLogger
 
 HISTORY_NAME = "history.json"
-BEST_NAME = "best"
 LOSSES = ("loss", "critic_loss")
 NORMS = ("grad_norm", "critic_grad_norm")
 
@@ -63,7 +64,8 @@ def fit(
     *,
     log: TrainingLogger | None = None,
     validate: Callable[[Detector], float] | None = None,
-) -> list[dict[str, float]]:
+    device: Device = "auto",
+) -> History:
     """Train ``model`` in place and return one record a step.
 
     >>> dataset = AVDataset(examples, model.spec, transforms=LIGHT)  # doctest: +SKIP
@@ -71,14 +73,20 @@ def fit(
 
     A run that was stopped and is called again with the same arguments is resumed from its last saved
     state and ends with the same weights, bit for bit. No random state has to be saved for that: batch,
-    dropout and masks of a step depend on (seed, step) alone.
+    dropout and masks of a step depend on (seed, step) alone. A run with other data, augmentation, settings or
+    initial weights is refused; see `avff_lib.training.identity.run_identity` for what may change.
+
+    With more ``steps`` than before, a run is extended, finished or not: the steps that it went stay as they
+    are, and from the next one on the learning rate is that of a run of the new length. Where it had come down
+    to 0 it rises again, so the weights do not become those of a run that was so long from the start.
 
     Started in several processes by ``torchrun``, each takes its rows of every batch, and the loss is that
     of one process with the whole batch. ``out`` is then a folder that all of them see; process 0 alone
     writes, shows and validates.
 
     Args:
-        model: changed in place; in training mode afterwards, with the averaged weights if there are any.
+        model: with its initial weights, also where a run is resumed; changed in place. It is in training mode
+            afterwards, with the averaged weights if there are any.
         objective: one of `avff_lib.training.objectives`.
         dataset: an `AVDataset`; or any map-style dataset that gives a `WindowSample` for
             ``dataset[step, row]``.
@@ -86,36 +94,47 @@ def fit(
         out: folder for saved states, for ``history.json`` and for ``best``, the model that validated best.
         on_step: called with every record, to plot or to print.
         log: shows and keeps every record; without one a bar is shown.
-        validate: score of a model in evaluation mode, higher is better.
+        validate: score of a model in evaluation mode, higher is better; a score that is not finite never
+            makes a model the best one.
+        device: where to train; ``"auto"`` takes an accelerator if there is one.
 
     Returns:
         Records: ``step``; ``lr``, the highest of all groups; ``loss`` and its parts, as means over the
         batch; ``grad_norm`` before clipping; ``skipped_steps`` so far; ``skipped_samples``, the clips that
-        this process could not read so far; and ``validation``, where the step had one.
+        this process could not read so far; and ``validation``, where the step had one (the best of them:
+        `avff_lib.training.validation.best_record`).
 
     Raises:
-        AVFFError: the loss or its gradient is not finite, too many clips cannot be read, a state cannot be
-            written or read, or ``out`` holds another run.
+        AVFFError: the loss or its gradient is not finite, too many clips cannot be read, a validation fails,
+            a state cannot be written or read, there is no such device, or ``out`` holds another run.
     """
+    if validate is None:
+        config = replace(config, validate_every=0)
     out.mkdir(parents=True, exist_ok=True)
-    fabric = make_fabric(config.precision)
+    fabric = make_fabric(config.precision, device)
     first = fabric.is_global_zero
     model.set_grad_checkpointing(config.checkpoint_blocks)
-    optimizers = make_optimizers(model, config, fabric.device)
-    schedule = get_cosine_schedule_with_warmup(
-        optimizers[0], math.ceil(config.warmup * config.steps), config.steps
-    )
-    task, *optimizers = fabric.setup(Task(model, objective), *optimizers)
+    plain_optimizers = make_optimizers(model, config, fabric.device)
+    validation = Validation(validate, model, config) if validate and config.validate_every else None
+    task, *optimizers = fabric.setup(Task(model, objective), *plain_optimizers)
     distributed.copy_from_first(model)
     average = make_average(model, config.ema) if config.ema else None
 
-    parts: dict[str, Any] = {"model": model, "schedule": schedule, "optimizer": optimizers[0]}
+    parts: dict[str, Any] = {"model": model, "optimizer": optimizers[0]}
     parts |= {"critic": optimizers[1]} if optimizers[1:] else {}
     parts |= {"average": average} if average else {}
-    states = Checkpoints(out, run_identity(model, objective, config), parts, config.keep_last)
-    history = states.resume()
+    parts |= {"best": validation.best} if validation else {}
+    states = Checkpoints(out, run_identity(model, objective, config, dataset), parts, config.keep_last)
+    history = states.resume(config.steps)
     if distributed.mean(torch.tensor(float(len(history)), device=fabric.device)) != len(history):
         raise AVFFError(f"{out} does not hold the same for every process; choose a folder that all can see")
+    # Made anew for the length that the run has now; the rates it starts from are in the optimiser's state.
+    schedule = get_cosine_schedule_with_warmup(
+        plain_optimizers[0],
+        math.ceil(config.warmup * config.steps),
+        config.steps,
+        last_epoch=len(history) - 1,
+    )
 
     loader = make_loader(
         dataset,
@@ -130,6 +149,22 @@ def fit(
     )
     batches = BatchReader(loader)
     task.train()
+
+    def finish_step() -> None:
+        """Validate, tell and save, where that is due after the last step of the history."""
+        record, last = history[-1], len(history) == config.steps
+        if validation and validation.is_due(history):
+            validation.run(fabric, average.module if average else model, history, states)
+        if first and on_step is not None:
+            on_step(int(record["step"]), record)
+        if first and log is not None:
+            with states.report_full_disk("the log"):
+                log.step(record)
+        if first and (last or len(history) % config.save_every == 0):
+            states.save(history)
+
+    if validation and validation.is_due(history):  # it failed, or the run is to end where it was stopped
+        finish_step()
     for step in _shown(range(len(history), config.steps), first and log is None):
         lr, skipped = max(schedule.get_last_lr()), history[-1]["skipped_steps"] if history else 0
         logged, usable = _update(fabric, task, optimizers, batches, config, step)
@@ -139,35 +174,18 @@ def fit(
         elif average:
             update_average(average, model, updates=step - int(skipped))
         schedule.step()
-
-        last = step + 1 == config.steps
-        if validate and config.validate_every and (last or (step + 1) % config.validate_every == 0):
-            candidate = average.module if average else model
-            record["validation"] = _validate(fabric, validate, candidate, history, states)
         history.append(record)
-        if first and on_step is not None:
-            on_step(step, record)
-        if first and log is not None:
-            with states.report_full_disk("the log"):
-                log.step(record)
-        if first and (last or (step + 1) % config.save_every == 0):
-            states.save(history)
+        finish_step()
 
     if average:
         model.load_state_dict(average.module.state_dict())
     if first:
+        if validation and best_record(history):  # a killed run may have left one that this run never came to
+            validation.save_best(states)
         with states.report_full_disk("the history"), atomic_write(out / HISTORY_NAME) as partial:
             partial.write_text(json.dumps(history, indent=1))
     fabric.barrier()
     return history
-
-
-def run_identity(model: Detector, objective: Objective, config: TrainConfig) -> dict[str, Any]:
-    """What must be the same when a run is resumed: everything that its weights depend on."""
-    settings = asdict(config)
-    del settings["num_workers"]
-    name = getattr(objective, "__name__", "")
-    return {**settings, "family": type(model).__name__, "objective": name}
 
 
 def micro_batches(config: TrainConfig, rank: int, world_size: int) -> list[slice]:
@@ -237,24 +255,6 @@ def _gradients(
     means = distributed.mean(torch.stack([torch.stack(list(each.values())) for each in logged]).mean(dim=0))
     record = dict(zip(logged[0], means.tolist(), strict=True))
     return record | {"skipped_samples": len(batches.skipped)}
-
-
-def _validate(
-    fabric: Fabric,
-    validate: Callable[[Detector], float],
-    candidate: Detector,
-    history: list[dict[str, float]],
-    states: Checkpoints,
-) -> float:
-    """Score a model, and keep it if no earlier one of the run was better."""
-    scores = [earlier["validation"] for earlier in history if "validation" in earlier]
-    best = max(filter(math.isfinite, scores), default=-math.inf)
-    score = fabric.broadcast(validate(candidate.eval()) if fabric.is_global_zero else 0.0)
-    if fabric.is_global_zero and score > best:
-        with states.report_full_disk("the best model"):
-            candidate.save_pretrained(states.folder / BEST_NAME)
-    candidate.train()
-    return score
 
 
 def _stop_if_stuck(history: list[dict[str, float]], record: dict[str, float], config: TrainConfig) -> None:

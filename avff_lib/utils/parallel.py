@@ -29,6 +29,7 @@ def parallel_map(
     description: str,
     done: int = 0,
     unit: str = "clip",
+    bar: bool = True,
 ) -> Iterator[Result]:
     """``function`` of each item, in the order of ``items``, with a progress bar.
 
@@ -41,6 +42,7 @@ def parallel_map(
         description: of the progress bar.
         done: items finished earlier, which the bar counts.
         unit: what an item is called in the bar.
+        bar: whether to show it.
 
     Raises:
         AVFFError: a process died.
@@ -55,7 +57,10 @@ def parallel_map(
         pool = Parallel(workers, return_as="generator")
         results = pool(delayed(function)(item) for item in items)
     try:
-        yield from tqdm(results, desc=description, initial=done, total=done + len(items), unit=unit)
+        settings = {} if bar else {"disable": True}  # else TQDM_DISABLE decides
+        yield from tqdm(
+            results, desc=description, initial=done, total=done + len(items), unit=unit, **settings
+        )
     except BrokenProcessPool as error:
         if "SIGKILL" in str(error):  # what the system sends when memory runs out
             reason = "was killed, most likely for lack of memory; run the command again with fewer workers"

@@ -12,13 +12,13 @@ FOLDERS = (
     ("preprocess", 1, 0, "visual", "clip → inputs"),
     ("models", 2, 0, "joint", "inputs → logits"),
     ("training", 3, 0, "sound", "two stages"),
-    ("evaluation", 4, 0, "sound", "metrics"),
-    ("inference", 5, 0, "joint", "file → prediction"),
+    ("inference", 4, 0, "joint", "file → prediction"),
+    ("evaluation", 5, 0, "sound", "metrics"),
     ("report", 6, 0, "plain", "page and tables"),
     ("faces", 0.5, 1, "plain", "detect, track, crop"),
     ("nn", 1.5, 1, "joint", "layers and losses"),
     ("synth, data", 2.5, 1, "sound", "datasets"),
-    ("explain", 5.5, 1, "joint", "attributions"),
+    ("explain", 4.5, 1, "joint", "attributions"),
     ("demo, cli", 6.5, 1, "plain", "the command avff"),
 )
 SENTENCE = [folder for folder, _, lane, *_ in FOLDERS if lane == 0]

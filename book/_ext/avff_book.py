@@ -21,7 +21,7 @@ from sphinx.util.docutils import SphinxDirective
 ROOT = Path(__file__).parents[2]
 ARCHITECTURE_ALT = (
     "The folders of the library. Along the top, in the order of data: media, preprocess, models, training, "
-    "evaluation, inference, report. Below them the folders that serve them: faces, nn, synth and data, "
+    "inference, evaluation, report. Below them the folders that serve them: faces, nn, synth and data, "
     "explain, demo and cli."
 )
 ALT = (

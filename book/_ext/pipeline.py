@@ -145,4 +145,4 @@ ICONS = {
 if __name__ == "__main__":
     for name in PALETTES:
         target = Path(__file__).parents[1] / "_assets" / f"pipeline-{name}.svg"
-        target.writetext(draw(name, "wide"), encoding="utf-8")
+        target.write_text(draw(name, "wide"), encoding="utf-8")

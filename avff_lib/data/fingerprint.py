@@ -1,0 +1,53 @@
+"""A fingerprint of training data, so that a run is not resumed on other data than it was started with."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from avff_lib.data.examples import Example
+from avff_lib.data.shards import INDEX_NAME, StoredExample
+from avff_lib.preprocess.spec import InputSpec
+
+
+def fingerprint(examples: Sequence[Example | StoredExample], spec: InputSpec) -> str:
+    """Twelve hexadecimal digits, of all that the windows of a dataset are drawn from.
+
+    That is each row with its clip's place in time, in their order, which decides what is drawn; the size of
+    each media file, or the checksum of its shard; and the form of the windows. No clip is read. Moved to
+    another folder, a dataset keeps its fingerprint.
+
+    Args:
+        examples: of the dataset.
+        spec: of the windows.
+    """
+    paths = [str(example.row.path) for example in examples]
+    folders = [os.path.dirname(path) for path in paths if os.path.isabs(path)]
+    root = os.path.commonpath(folders) if folders else ""
+    checksums = functools.cache(_checksums)
+    entries = []
+    for path, example in zip(paths, examples, strict=True):
+        name = Path(os.path.relpath(path, root) if os.path.isabs(path) else path).as_posix()
+        content = (
+            (example.key, checksums(example.shard.parent)[example.shard.name])
+            if isinstance(example, StoredExample)
+            else _size(path)
+        )
+        entries.append([{**asdict(example.row), "path": name}, example.start, example.duration, content])
+    return hashlib.sha256(json.dumps([asdict(spec), entries], default=str).encode()).hexdigest()[:12]
+
+
+def _checksums(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file of shards in a folder, as `avff_lib.data.shards.write_shards` left them."""
+    index = json.loads((folder / INDEX_NAME).read_text())
+    return {part["file"]: part["sha256"] for shard in index["shards"] for part in shard["parts"]}
+
+
+def _size(path: str) -> int | None:
+    """Bytes of a file; None if its clip was made in memory."""
+    return os.path.getsize(path) if os.path.exists(path) else None
