@@ -87,7 +87,7 @@ def process_video(
     Returns:
         ``prediction``, the calibrated probability of fake, whatever the label; ``label`` and ``reasons``, as
         in `avff_lib.inference.prediction.FilePrediction`; and of the features of `FileAnalysis` those named
-            in `DOCUMENTED_FEATURES`.
+        in `DOCUMENTED_FEATURES`.
 
     Raises:
         MediaError: the file cannot be scored, and why.
