@@ -16,7 +16,7 @@ from avff_lib.data.dataset import AVDataset
 from avff_lib.data.examples import Example, load_examples
 from avff_lib.data.fingerprint import fingerprint
 from avff_lib.data.manifest import Row
-from avff_lib.data.shards import INDEX_NAME, StoredExample, _PartWriter
+from avff_lib.data.shards import FORMAT, INDEX_NAME, StoredExample, _PartWriter
 from avff_lib.data.transforms import Augment
 from avff_lib.errors import AVFFError
 from avff_lib.evaluation import evaluate
@@ -258,7 +258,9 @@ def test_the_clips_of_a_shard_are_known_by_its_checksum(mini, examples, tmp_path
         writer = _PartWriter(tmp_path / folder / "shard-00000.safetensors")
         entries = [writer.add(f"{number:02d}.0", clip) for number, clip in enumerate(clips)]
         writer.flush()
-        (tmp_path / folder / INDEX_NAME).write_text(json.dumps({"shards": [{"parts": writer.written}]}))
+        index = {"format": FORMAT, "complete": True, "image_size": 32, "sample_rate": 16_000}
+        index |= {"shards": [{"parts": writer.written}]}
+        (tmp_path / folder / INDEX_NAME).write_text(json.dumps(index))
         fields = ("key", "stored", "speaker", "start", "duration")
         stored = [
             StoredExample(

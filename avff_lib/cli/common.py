@@ -7,37 +7,17 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from avff_lib.errors import AVFFError
 from avff_lib.utils.atomic import atomic_write
 
 if TYPE_CHECKING:
-    import torch
-
     from avff_lib.data.examples import Example, Skipped
     from avff_lib.data.manifest import Row
     from avff_lib.data.shards import StoredExample
     from avff_lib.models.calibration import Calibration
     from avff_lib.preprocess.spec import InputSpec
-
-
-Device = Literal["auto", "cpu", "cuda"]
-
-
-def pick_device(device: Device) -> torch.device:
-    """The device that ``--device`` names; ``auto`` is the GPU if there is one.
-
-    Raises:
-        AVFFError: there is no GPU that PyTorch can use.
-    """
-    import torch
-
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise AVFFError("--device is cuda, but PyTorch finds no GPU here; take --device cpu, or auto")
-    return torch.device(device)
 
 
 def rows_of(data: Path, split: str | None = None) -> list[Row]:

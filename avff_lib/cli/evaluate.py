@@ -9,16 +9,15 @@ from typing import Annotated, Literal
 from tyro.conf import arg
 
 from avff_lib.cli.common import (
-    Device,
     by_path,
     make_folder,
-    pick_device,
     print_skipped,
     rows_of,
     stored_examples,
     write_json,
 )
 from avff_lib.errors import AVFFError
+from avff_lib.utils.device import Device, pick_device
 
 
 def evaluate(
@@ -50,7 +49,7 @@ def evaluate(
 
     if out is not None:
         make_folder(out)
-    model = Detector.from_pretrained(checkpoint, device=pick_device(device))
+    model = Detector.from_pretrained(checkpoint, device=pick_device(device, "--device"))
     skipped: list[tuple[str, str]] = []
     if stored := stored_examples(data, model.spec):
         skipped = left_out(data, model.spec)

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 from tqdm import tqdm
 from tyro.conf import Positional, arg
 
-from avff_lib.cli.common import Device, error_rates, pick_device
+from avff_lib.cli.common import error_rates
 from avff_lib.errors import AVFFError
 from avff_lib.utils.atomic import atomic_write
+from avff_lib.utils.device import Device, pick_device
 from avff_lib.utils.extras import require_extra
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def predict(
         raise AVFFError(f"{csv_} cannot be a table and a page; name another file for one of them")
     if report is not None:
         from avff_lib.report import Page
-    where = pick_device(device)
+    where = pick_device(device, "--device")
     model = _detector(checkpoint, where)
     page = None if report is None else Page(model)
     if workers is None:
@@ -123,7 +124,7 @@ def predict(
     workers = min(workers, len(paths))
     analyses: Iterator[FileAnalysis]
     if workers == 1:
-        analyses = (_analyze(path, model, batch_size, audio_stream) for path in paths)
+        analyses = (_analyze(path, model, batch_size, audio_stream, report is not None) for path in paths)
     else:
         analyze = partial(
             _analyze_in_worker,
@@ -131,7 +132,7 @@ def predict(
             device=where,
             batch_size=batch_size,
             audio_stream=audio_stream,
-            evidence=report is not None,
+            views=report is not None,
         )
         analyses = _in_parallel(analyze, paths, workers, partial(_crashed, model))
     predictions: list[FilePrediction] = []
@@ -214,12 +215,16 @@ def _detector(checkpoint: str, device: torch.device) -> Detector:
     return Detector.from_pretrained(checkpoint, device=device)
 
 
-def _analyze(path: Path, model: Detector, batch_size: int, audio_stream: int | None) -> FileAnalysis:
+def _analyze(
+    path: Path, model: Detector, batch_size: int, audio_stream: int | None, views: bool
+) -> FileAnalysis:
     """Score a file; on a terminal a bar counts the seconds of video."""
     from avff_lib.inference.predictor import analyze_file
     from avff_lib.media.decode import probe
 
-    analyze = partial(analyze_file, path, model, batch_size=batch_size, audio_stream=audio_stream)
+    analyze = partial(
+        analyze_file, path, model, batch_size=batch_size, audio_stream=audio_stream, views=views
+    )
     total = None
     if sys.stderr.isatty():
         try:
@@ -237,14 +242,14 @@ def _analyze_in_worker(
     device: torch.device,
     batch_size: int,
     audio_stream: int | None,
-    evidence: bool,
+    views: bool,
 ) -> FileAnalysis:
     """Score a file, and send back no more than what is shown of it."""
     from avff_lib.inference.predictor import analyze_file
 
     model = _detector(checkpoint, device)
-    analysis = analyze_file(path, model, batch_size=batch_size, audio_stream=audio_stream)
-    return replace(analysis, evidence=analysis.evidence if evidence else None, features={})
+    analysis = analyze_file(path, model, batch_size=batch_size, audio_stream=audio_stream, views=views)
+    return replace(analysis, evidence=analysis.evidence if views else None, features={})
 
 
 def _in_parallel(
@@ -282,11 +287,9 @@ def _in_parallel(
 
 
 def _crashed(model: Detector, path: Path, error: AVFFError) -> FileAnalysis:
-    from avff_lib.inference.prediction import FilePrediction
-    from avff_lib.inference.predictor import FileAnalysis
+    from avff_lib.inference.predictor import failed_analysis
 
-    about = {"family": type(model).__name__, "trained_on": model.config.trained_on}
-    return FileAnalysis(FilePrediction(str(path), model=about, error=f"{path} cannot be scored: {error}"))
+    return failed_analysis(path, model, f"{path} cannot be scored: {error}")
 
 
 def _print_prediction(file: FilePrediction) -> None:

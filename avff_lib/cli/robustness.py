@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from avff_lib.cli.common import (
-    Device,
     by_path,
     make_folder,
-    pick_device,
     print_skipped,
     rows_of,
     write_json,
 )
+from avff_lib.utils.device import Device, pick_device
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -49,7 +48,7 @@ def robustness(
     rows = rows_of(data, None if split == "all" else split)
     if clips is not None:
         rows = balanced_subset(rows, clips)
-    model = Detector.from_pretrained(checkpoint, device=pick_device(device))
+    model = Detector.from_pretrained(checkpoint, device=pick_device(device, "--device"))
     names = perturbations or tuple(PERTURBATIONS)
     scores, skipped = score_perturbed(model, rows, names, out)
     print_skipped(by_path(skipped))

@@ -10,10 +10,8 @@ from typing import TYPE_CHECKING, Literal, cast
 from tyro.conf import OmitArgPrefixes
 
 from avff_lib.cli.common import (
-    Device,
     error_rates,
     examples_of,
-    pick_device,
     print_skipped,
     rows_of,
     stored_examples,
@@ -21,6 +19,7 @@ from avff_lib.cli.common import (
 from avff_lib.errors import AVFFError
 from avff_lib.training.recipes import Family, Overrides, make_config
 from avff_lib.training.recipes import Name as Recipe
+from avff_lib.utils.device import Device, pick_device
 
 if TYPE_CHECKING:
     from avff_lib.data.dataset import AVDataset
@@ -64,7 +63,7 @@ def pretrain(
     from avff_lib.training.objectives import pretraining_loss
 
     config = make_config(recipe, family, 1, overrides)
-    pick_device(device)  # says so at once if there is none
+    pick_device(device, "--device")  # says so at once if there is none
     chosen: type[AVFF] | type[AVFFMAE] = AVFF if family == "AVFF" else AVFFMAE
     model: Detector
     unknown: tuple[str, ...] = ()
@@ -134,7 +133,7 @@ def train(
         raise AVFFError(
             f"--init {init} and --family {family} are both given; a saved model has its own family"
         )
-    pick_device(device)  # says so at once if there is none
+    pick_device(device, "--device")  # says so at once if there is none
     model = Detector.from_pretrained(init) if init else None
     known = cast(Family, type(model).__name__) if model else family or "AVFF"
     config = make_config(recipe, known, 2, overrides)

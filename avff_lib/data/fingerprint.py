@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from avff_lib.data.examples import Example
-from avff_lib.data.shards import INDEX_NAME, StoredExample
+from avff_lib.data.shards import StoredExample, checksums
 from avff_lib.preprocess.spec import InputSpec
 
 
@@ -29,23 +29,17 @@ def fingerprint(examples: Sequence[Example | StoredExample], spec: InputSpec) ->
     paths = [str(example.row.path) for example in examples]
     folders = [os.path.dirname(path) for path in paths if os.path.isabs(path)]
     root = os.path.commonpath(folders) if folders else ""
-    checksums = functools.cache(_checksums)
+    checksums_of = functools.cache(checksums)
     entries = []
     for path, example in zip(paths, examples, strict=True):
         name = Path(os.path.relpath(path, root) if os.path.isabs(path) else path).as_posix()
         content = (
-            (example.key, checksums(example.shard.parent)[example.shard.name])
+            (example.key, checksums_of(example.shard.parent)[example.shard.name])
             if isinstance(example, StoredExample)
             else _size(path)
         )
         entries.append([{**asdict(example.row), "path": name}, example.start, example.duration, content])
     return hashlib.sha256(json.dumps([asdict(spec), entries], default=str).encode()).hexdigest()[:12]
-
-
-def _checksums(folder: Path) -> dict[str, str]:
-    """SHA-256 of each file of shards in a folder, as `avff_lib.data.shards.write_shards` left them."""
-    index = json.loads((folder / INDEX_NAME).read_text())
-    return {part["file"]: part["sha256"] for shard in index["shards"] for part in shard["parts"]}
 
 
 def _size(path: str) -> int | None:

@@ -204,6 +204,17 @@ def left_out(folder: Path, spec: InputSpec) -> list[tuple[str, str]]:
     return reasons
 
 
+def checksums(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file of shards in a folder, as `write_shards` left them.
+
+    Raises:
+        AVFFError: there is no index, or it holds something else.
+    """
+    return {
+        part["file"]: part["sha256"] for shard in _read_index(folder)["shards"] for part in shard["parts"]
+    }
+
+
 def _make_shard(
     job: tuple[Path, Sequence[Row]],
     *,

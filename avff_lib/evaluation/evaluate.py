@@ -280,7 +280,7 @@ def _score_by_saved(folder: str, row: Row) -> ClipScores | Skipped:
 
 
 def _score_row(model: Detector, row: Row) -> ClipScores | Skipped:
-    return _clip_scores(row, analyze_file(row.path, model))
+    return _clip_scores(row, analyze_file(row.path, model, views=False))
 
 
 def _score_parts(model: Detector, parts: Sequence[Example | StoredExample]) -> ClipScores | Skipped:

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from avff_lib.faces.crop import crop_face
-from avff_lib.faces.track import FaceTrack, prominence, track_faces
+from avff_lib.faces.track import FaceTrack, track_faces
 from avff_lib.media.clip import Clip
 
 MOUTH_CROP_SIZE = 128  # pixels, side of the face crop
@@ -74,11 +74,24 @@ def speaker_face(clip: Clip) -> FaceTrack | None:
     if len(tracks) < 2:
         return next(iter(tracks), None)
 
-    def speaking(track: FaceTrack) -> tuple[float, float]:
+    def rank(track: FaceTrack) -> tuple[float, float]:
         opening = mouth_opening_of_crops(crop_face(clip, track, MOUTH_CROP_SIZE).frames)
-        return mouth_activity(opening[track.detected]) * track.detected.sum(), prominence(track)
+        return speaking_rank(mouth_activity(opening[track.detected]), track.boxes, track.detected)
 
-    return max(tracks, key=speaking)
+    return max(tracks, key=rank)
+
+
+def speaking_rank(activity: float, boxes: np.ndarray, detected: np.ndarray) -> tuple[float, float]:
+    """How likely a face is the speaker's, to be compared: its mouth's activity by how long it is seen.
+
+    Among faces that do not move their lips at all, the most prominent one comes first.
+
+    Args:
+        activity: see `mouth_activity`.
+        boxes, detected: ``(T, 4)`` and ``(T,)``, as in `avff_lib.faces.track.FaceTrack`.
+    """
+    sizes = boxes[:, 2:] - boxes[:, :2]
+    return float(activity * detected.sum()), float(detected.sum() * sizes.prod(axis=1).mean())
 
 
 def _stretch(flow: np.ndarray) -> float:

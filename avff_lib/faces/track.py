@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from avff_lib.faces.detect import SAME_FACE_IOU, box_iou, find_faces, is_upside_down
+from avff_lib.faces.detect import LONG_SIDE, SAME_FACE_IOU, box_iou, find_faces, is_upside_down
 from avff_lib.media.clip import Clip
 from avff_lib.media.picture import ArrayPicture, Picture
 from avff_lib.media.shots import ShotDetector
@@ -28,7 +28,7 @@ CENTER_SIGMA = 0.2  # seconds, of the Gaussian that smooths the place of a box
 SIZE_SIGMA = 0.8
 # Pixels, longer side of the picture in which faces are searched. Of faces of 16 pixels there nine in ten are
 # found, so in 1080p the smallest are 24 pixels wide. At 1920 a network takes half a gigabyte.
-DETECTION_SIZES = (320, 640, 1280)
+DETECTION_SIZES = (LONG_SIDE, 640, 1280)
 SEARCH_INTERVAL = 1.0  # seconds between two searches in larger pictures, while there is no face
 
 
@@ -308,12 +308,6 @@ def track_faces(clip: Clip) -> list[FaceTrack]:
     tracked += tracker.finish()
     numbers = sorted({number for frame in tracked for number in frame.faces})
     return [_through_clip(tracked, number) for number in numbers]
-
-
-def prominence(track: FaceTrack) -> float:
-    """Prominence of a face: frames with a detection x mean area in pixels."""
-    left, top, right, bottom = track.boxes.T
-    return float(track.detected.sum() * ((right - left) * (bottom - top)).mean())
 
 
 def _through_clip(tracked: list[TrackedFrame], number: int) -> FaceTrack:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from avff_lib.faces.crop import crop_picture
-from avff_lib.faces.mouth import MOUTH_CROP_SIZE, MouthMotion, mouth_activity
+from avff_lib.faces.mouth import MOUTH_CROP_SIZE, MouthMotion, mouth_activity, speaking_rank
 from avff_lib.faces.track import LOOKAHEAD, FaceBox, FaceTracker, TrackedFrame
 from avff_lib.media.clip import Clip
 from avff_lib.media.decode import iter_pieces
@@ -160,17 +160,12 @@ class TrackedClip:
 
     def speaker(self) -> int | None:
         """Number of the face whose mouth moves most, weighted by how long it is seen; None without a face."""
-        if not self.faces:
-            return None
-        if len(self.faces) == 1:
-            return next(iter(self.faces))
 
-        def speaking(number: int) -> tuple[float, float]:
+        def rank(number: int) -> tuple[float, float]:
             face = self.faces[number]
-            sizes = face.boxes[:, 2:] - face.boxes[:, :2]
-            return face.activity * face.detected.sum(), float(face.detected.sum() * sizes.prod(axis=1).mean())
+            return speaking_rank(face.activity, face.boxes, face.detected)
 
-        return max(self.faces, key=speaking)
+        return max(self.faces, key=rank, default=None)
 
 
 def join(pieces: Sequence[TrackedClip]) -> TrackedClip:

@@ -18,7 +18,13 @@ from avff_lib.faces.tracked import TrackedClip, iter_tracked
 from avff_lib.inference.evidence import FileEvidence
 from avff_lib.inference.prediction import FacePrediction, FilePrediction, Label, Reason
 from avff_lib.inference.streaming import OBSTACLE_NOTES, StreamingPredictor
-from avff_lib.inference.timeline import aggregate_faces, combine_faces, find_fake_segments, speaking_faces
+from avff_lib.inference.timeline import (
+    aggregate_faces,
+    by_face,
+    combine_faces,
+    find_fake_segments,
+    speaking_faces,
+)
 from avff_lib.inference.windows import BATCH_SIZE
 from avff_lib.models import Detector
 from avff_lib.models.checkpoint import DEFAULT_CHECKPOINT
@@ -72,7 +78,7 @@ def predict(
     """
     if not isinstance(detector, Detector):
         detector = Detector.from_pretrained(detector)
-    return analyze_file(path, detector, progress=progress).prediction
+    return analyze_file(path, detector, progress=progress, views=False).prediction
 
 
 def process_video(
@@ -92,7 +98,7 @@ def process_video(
     Raises:
         MediaError: the file cannot be scored, and why.
     """
-    analysis = analyze_file(path, Detector.from_pretrained(checkpoint))
+    analysis = analyze_file(path, Detector.from_pretrained(checkpoint), views=False)
     file = analysis.prediction
     if file.score is None or file.label is None:
         raise MediaError(str(file.error))
@@ -107,6 +113,7 @@ def analyze_file(
     progress: Progress | None = None,
     batch_size: int = BATCH_SIZE,
     audio_stream: int | None = None,
+    views: bool = True,
 ) -> FileAnalysis:
     """`predict`, with what the prediction rests on.
 
@@ -116,6 +123,7 @@ def analyze_file(
         progress: called with the seconds of video scored so far.
         batch_size: number of windows that the model takes at once.
         audio_stream: see `avff_lib.media.decode.read_clip`.
+        views: whether the evidence is to hold pictures, which takes a second crop of each face in each frame.
     """
     pieces = iter_tracked(
         path,
@@ -123,7 +131,7 @@ def analyze_file(
         sample_rate=model.spec.sample_rate,
         min_duration=model.spec.duration,
         audio_stream=audio_stream,
-        views=True,
+        views=views,
     )
     return score_pieces(path, pieces, model, progress=progress, batch_size=batch_size)
 
@@ -145,11 +153,10 @@ def score_pieces(
         progress: called with the seconds of video scored so far.
         batch_size: number of windows that the model takes at once.
     """
-    about = {"family": type(model).__name__, "trained_on": model.config.trained_on}
     try:
         stream = _stream(path, pieces, StreamingPredictor(model, batch_size), progress)
     except AVFFError as error:
-        return FileAnalysis(FilePrediction(str(path), model=about, error=str(error)))
+        return failed_analysis(path, model, str(error))
     windows, calibration = tuple(stream.windows), model.config.calibration
     faces = aggregate_faces(windows, calibration)
     counted = speaking_faces(faces)
@@ -177,10 +184,19 @@ def score_pieces(
         coverage=coverage,
         ood_scores=ood_scores,
         warnings=tuple(stream.warnings),
-        model=about,
+        model=_about(model),
     )
-    raw = [face.raw for w in windows for face in w.faces if face.face == counted[0].number and face.speaks]
+    raw = [face.raw for _, face in by_face(windows)[counted[0].number] if face.speaks]
     return FileAnalysis(prediction, float(np.mean(raw)), stream.evidence, features)
+
+
+def failed_analysis(path: Path | str, model: Detector, error: str) -> FileAnalysis:
+    """The analysis of a file that cannot be scored, for the reason that ``error`` gives in one sentence."""
+    return FileAnalysis(FilePrediction(str(path), model=_about(model), error=error))
+
+
+def _about(model: Detector) -> dict[str, str]:
+    return {"family": type(model).__name__, "trained_on": model.config.trained_on}
 
 
 def _stream(

@@ -12,9 +12,9 @@ from avff_lib.inference.evidence import FileEvidence
 from avff_lib.inference.prediction import FacePrediction, FaceScore, Gap, Obstacle, WindowPrediction
 from avff_lib.inference.timeline import find_gaps
 from avff_lib.inference.windows import BATCH_SIZE, WINDOW_HOP, WindowOutputs, predict_windows
+from avff_lib.media.audio import SILENCE_PEAK
 from avff_lib.models import Detector
 
-SILENCE_PEAK = 1e-3  # amplitude (-60 dB) below which there is no sound
 MIN_AUDIBLE_SHARE = 0.5  # of a window's time, to score it
 MIN_VISIBLE_SHARE = 0.5  # of a window's frames that must show a face, to score it
 GAP_RESOLUTION = 0.05  # seconds; of the notes on where there are faces and sound

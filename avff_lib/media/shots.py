@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from avff_lib.media.clip import Clip
-from avff_lib.media.picture import THUMBNAIL_SIZE as THUMBNAIL_SIZE
 from avff_lib.media.picture import ArrayPicture
 
 STATIC_TOLERANCE = (
@@ -39,7 +38,7 @@ class ShotDetector:
         """Whether this frame, which follows on the last one, begins a new shot; the first frame does not.
 
         Args:
-            thumbnail: the whole frame, ``(THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3)``, in grey levels of 0 to 255.
+            thumbnail: the whole frame, as `avff_lib.media.picture.Picture.thumbnail` gives it.
         """
         thumbnail = thumbnail.astype(np.float32)
         if self._last is None:

@@ -10,6 +10,7 @@ import timm
 from transformers import Wav2Vec2Config
 
 from avff_lib.errors import AVFFError
+from avff_lib.media.clip import to_samples
 from avff_lib.models.calibration import Calibration
 from avff_lib.nn.detail import FRAME_STRIDE
 from avff_lib.nn.patches import ConvStemTubeletEmbed
@@ -196,7 +197,7 @@ class AVFFConfig:
                 f"audio has {len(dims)} conv_dim, {len(kernels)} conv_kernel and {len(strides)} conv_stride; "
                 "expected one of each for every layer"
             )
-        steps = round(self.duration * self.sample_rate)
+        steps = to_samples(self.duration, self.sample_rate)
         for kernel, stride in zip(kernels, strides, strict=True):
             steps = (steps - kernel) // stride + 1
         return steps
@@ -317,7 +318,7 @@ class AVFFMAEConfig:
             )
         if self.temperature <= 0:
             raise AVFFError(f"temperature is {self.temperature}; expected a number above 0")
-        mel, samples = self.mel_spec, round(self.duration * self.sample_rate)
+        mel, samples = self.mel_spec, to_samples(self.duration, self.sample_rate)
         if mel.n_fft >= 2 * samples or (mel.win_length or 0) > mel.n_fft:
             raise AVFFError(
                 f"mel.n_fft is {mel.n_fft}; expected win_length or more, and less than twice the {samples} "
@@ -354,7 +355,7 @@ class AVFFMAEConfig:
     def audio_grid(self) -> tuple[int, int]:
         """Number of patches over time and over frequency."""
         mel = self.mel_spec
-        columns = round(self.duration * self.sample_rate) // mel.hop_length
+        columns = to_samples(self.duration, self.sample_rate) // mel.hop_length
         return columns // self.audio_patch[0], mel.n_mels // self.audio_patch[1]
 
     @property

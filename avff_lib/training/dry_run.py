@@ -25,10 +25,11 @@ from avff_lib.models.base import Detector
 from avff_lib.preprocess.spec import ModelInputs
 from avff_lib.training.checkpoint import Checkpoints
 from avff_lib.training.config import TrainConfig
-from avff_lib.training.fabric import Device, make_fabric
+from avff_lib.training.fabric import make_fabric
 from avff_lib.training.identity import run_identity
 from avff_lib.training.objectives import Objective
 from avff_lib.training.optim import make_optimizers
+from avff_lib.utils.device import Device
 
 TIMING_BUDGET = 5.0  # seconds that a timed pass may take
 

@@ -11,9 +11,7 @@ from lightning_fabric.plugins import precision
 from lightning_fabric.strategies import DDPStrategy
 from torch import nn
 
-from avff_lib.errors import AVFFError
-
-Device = Literal["auto", "cpu", "cuda"]
+from avff_lib.utils.device import Device, pick_device
 
 
 class MixedPrecision(precision.MixedPrecision):
@@ -50,8 +48,7 @@ def make_fabric(name: Literal["32-true", "bf16-mixed"], device: Device = "auto")
     """
     launched = torch.distributed.is_torchelastic_launched()
     here = int(os.environ["LOCAL_WORLD_SIZE"]) if launched else 1
-    if device == "cuda" and not torch.cuda.is_available():
-        raise AVFFError("the device is cuda, but no GPU can be used; take auto or cpu")
+    pick_device(device)
     if device == "auto" and (name != "32-true" or launched):  # which not every accelerator can do
         device = "cuda" if torch.cuda.is_available() else "cpu"
     fabric = Fabric(

@@ -25,13 +25,14 @@ from avff_lib.models.base import Detector
 from avff_lib.preprocess.spec import ModelInputs
 from avff_lib.training.checkpoint import Checkpoints, History
 from avff_lib.training.config import TrainConfig
-from avff_lib.training.fabric import Device, make_fabric
+from avff_lib.training.fabric import make_fabric
 from avff_lib.training.identity import run_identity
 from avff_lib.training.objectives import Objective
 from avff_lib.training.optim import make_average, make_optimizers, update_average
 from avff_lib.training.validation import Validation, best_record
 from avff_lib.utils import distributed
 from avff_lib.utils.atomic import atomic_write
+from avff_lib.utils.device import Device
 
 if TYPE_CHECKING:
     from avff_lib.training.log import TrainingLogger
