@@ -265,3 +265,17 @@ def test_cuts_are_those_of_the_frames_so_far():
     for end in range(1, 36):  # what comes later changes nothing
         part = replace(clip, frames=clip.frames[:end])
         assert detect_cuts(part) == [i for i in (9, 18, 27) if i < end]
+
+
+def test_a_frame_is_given_back_as_soon_as_it_is_used(plain):
+    """No cycle holds it: those wait for the garbage collector, and hundreds of frames with them."""
+    list(iter_pieces(plain, 1.0, lambda picture, time: picture.shrunk(4, 4)))  # what is kept once, is kept
+    gc.collect()
+    gc.disable()
+    try:
+        frames = sum(
+            len(clip.frames) for clip, _ in iter_pieces(plain, 1.0, lambda picture, time: picture.shrunk(4, 4))
+        )
+        assert gc.collect() < frames / 2
+    finally:
+        gc.enable()

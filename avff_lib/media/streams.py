@@ -184,7 +184,8 @@ class Streams:
         fitting = math.sqrt(self._bytes_per_second * self.frame_period / (3 * width * height))
         shrink = min(1.0, self._max_side / max(width, height), fitting)
         self._size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
-        self.upright_size = (height, width) if orientation(frame)[0] % 2 else (width, height)
+        self._rotation, self._orientation = frame.rotation, orientation(frame)
+        self.upright_size = (height, width) if self._orientation[0] % 2 else (width, height)
         self._reformatter = VideoReformatter()
 
     def rewind(self) -> None:
@@ -297,7 +298,9 @@ class Streams:
         self._check_size(*size)
         if size != self._coded_size:
             self.problems.append((time, "frame of another size, resized to the first one's"))
-        turns, mirrored = orientation(frame)
+        if frame.rotation != self._rotation:
+            self._rotation, self._orientation = frame.rotation, orientation(frame)
+        turns, mirrored = self._orientation
         as_shown = size == self._coded_size and not (turns or mirrored or self._stretched)
         even = not (self._size[0] % 2 or self._size[1] % 2)  # so that chroma's pixels lie on whole ones
         as_planes = as_shown and even and frame.format.name in PLANAR_FORMATS
@@ -339,6 +342,9 @@ def orientation(frame: av.VideoFrame) -> tuple[int, bool]:
 
     The display matrix holds [a b u; c d v; x y w] as 32-bit fixed-point numbers; a stored point (p, q)
     is shown at (a p + c q, b p + d q), with q pointing down. Other angles are rounded to quarter turns.
+
+    Not for every frame: PyAV's side data and the frame refer to each other, so whole frames would stay in
+    memory until Python looks for such cycles.
     """
     try:
         matrix = frame.side_data[SideDataType.DISPLAYMATRIX]  # type: ignore[typeddict-item]  # wrong in its stubs
