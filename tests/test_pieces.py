@@ -269,13 +269,16 @@ def test_cuts_are_those_of_the_frames_so_far():
 
 def test_a_frame_is_given_back_as_soon_as_it_is_used(plain):
     """No cycle holds it: those wait for the garbage collector, and hundreds of frames with them."""
-    list(iter_pieces(plain, 1.0, lambda picture, time: picture.shrunk(4, 4)))  # what is kept once, is kept
+
+    def frames() -> int:
+        pieces = iter_pieces(plain, 1.0, lambda picture, time: picture.shrunk(4, 4))
+        return sum(len(clip.frames) for clip, _ in pieces)
+
+    frames()  # what is kept once, is kept
     gc.collect()
     gc.disable()
     try:
-        frames = sum(
-            len(clip.frames) for clip, _ in iter_pieces(plain, 1.0, lambda picture, time: picture.shrunk(4, 4))
-        )
-        assert gc.collect() < frames / 2
+        count = frames()
+        assert gc.collect() < count / 2
     finally:
         gc.enable()
