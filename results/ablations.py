@@ -107,12 +107,17 @@ def main(options: Options = OPTIONS, first_steps: int = 200) -> None:
         options: of every experiment.
         first_steps: of stage one.
     """
+    compare(VARIANTS, options, first_steps)
+
+
+def compare(variants: dict[str, Variant], options: Options, first_steps: int) -> None:
+    """Train and test ``variants`` by name, with both stages; see `main`."""
     rates = {"encoder_lr": PRETRAINED_LR, "encoder_lr_without_stage_one": ENCODER_LR}
     table = options.table(family="AVFFMAE", first_steps=first_steps, **rates)
     split = options.read(AVFFMAE(CONFIG).spec)
     real = [example for example in split["train"] if example.row.label == 0]
-    for key in table.todo(seed=options.seeds, variant=list(VARIANTS)):
-        seed, variant, folder = key["seed"], VARIANTS[key["variant"]], options.folder(key)
+    for key in table.todo(seed=options.seeds, variant=list(variants)):
+        seed, variant, folder = key["seed"], variants[key["variant"]], options.folder(key)
         model, rate, measured = build(variant, seed), ENCODER_LR, {}
         if variant.first:
             # Those with one stream in stage two share the full model's stage one: its folder holds it.

@@ -17,7 +17,7 @@ from avff_lib.utils.atomic import atomic_write
 HERE = Path(__file__).parent
 ABOUT = {
     "AVFF": "Wav2Vec2 and a ViT of the tiny preset, fusion, decoder, a path for fine detail",
-    "AVFFMAE": "the paper's masked autoencoder in the tiny preset, with a path for fine detail",
+    "AVFFMAE": "the slice variant (ours) of the paper's masked autoencoder, with a path for fine detail",
 }
 AUGMENTED = {
     "mirrored": "mirrored half of the time",

@@ -39,6 +39,7 @@ SMALLEST = {
 SMALLEST_MAE = {
     **AVFFMAE_TINY,
     **{"dim": 12, "depth": 1, "heads": 1, "decoder_dim": 12, "decoder_depth": 1, "decoder_heads": 1},
+    **{"audio_decoder_dim": 12, "audio_decoder_depth": 1, "audio_decoder_heads": 1},
     **{"reduced_dim": 2, "critic_dim": 2, "detail": 0, "image_size": 16, "frame_count": 4, "slices": 2},
     "mel": {**AVFFMAE_TINY["mel"], "n_mels": 16},
 }

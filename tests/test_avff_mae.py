@@ -15,7 +15,7 @@ from torchaudio.functional import melscale_fbanks
 
 from avff_lib.data.dataset import WindowSample
 from avff_lib.errors import AVFFError
-from avff_lib.media.clip import Clip
+from avff_lib.media.clip import Clip, to_samples
 from avff_lib.models import AVFFMAE, AVFFMAEConfig, Detector
 from avff_lib.models.base import count_parameters
 from avff_lib.models.checkpoint import CONFIG_NAME
@@ -33,8 +33,9 @@ from avff_lib.nn.masking import complementary_slices, gather_slices, scatter_sli
 from avff_lib.nn.patches import patchify_audio, patchify_video, unpatchify_audio, unpatchify_video
 from avff_lib.nn.positions import grid_positions
 from avff_lib.nn.sequences import RunningMeanCentering, subtract_temporal_mean
+from avff_lib.preprocess.audio import fbank
 from avff_lib.preprocess.prepare import prepare
-from avff_lib.preprocess.spec import ModelInputs
+from avff_lib.preprocess.spec import FbankSpec, InputSpec, ModelInputs
 from avff_lib.training.config import TrainConfig
 from avff_lib.training.loop import fit
 from avff_lib.training.objectives import classification_loss, pretraining_loss
@@ -48,6 +49,7 @@ MINI = AVFFMAEConfig(
         **{"dim": 24, "depth": 1, "heads": 2, "decoder_dim": 12, "decoder_depth": 1, "decoder_heads": 2},
         **{"reduced_dim": 8, "critic_dim": 32, "image_size": 16, "video_patch": (2, 8, 8)},
         **{"audio_patch": (4, 16), "duration": 0.64},
+        **{"audio_decoder_dim": 12, "audio_decoder_depth": 1, "audio_decoder_heads": 2},
         "mel": {**AVFFMAE_TINY["mel"], "n_mels": 48},
     }
 )
@@ -466,21 +468,32 @@ def test_a_learned_temperature_gets_the_slope_of_the_contrast():
     assert log_temperature.grad.item() == pytest.approx((up - down) / 0.02, rel=1e-2)
 
 
-@pytest.mark.parametrize("granularity", ["slice", "clip"])
-def test_contrast_compares_slices_or_whole_clips(clips, granularity):
-    mae = build(granularity=granularity)
+def test_contrast_of_slices_compares_them_less_what_they_share(mae, clips):
     features = mae.encode(clips)
-    streams = features.audio, features.visual
-    if granularity == "clip":
-        rows = [stream.mean(dim=1, keepdim=True) for stream in streams]  # (8, 1, 24)
-    else:
-        rows = [
-            subtract_temporal_mean(stream.view(8, SLICES, -1, 24).mean(dim=2)) for stream in streams
-        ]  # (8, 8, 24)
+    rows = [
+        subtract_temporal_mean(stream.view(8, SLICES, -1, 24).mean(dim=2))
+        for stream in (features.audio, features.visual)
+    ]  # (8, 8, 24)
     rows = [row - sum(row) / len(row) for row in rows]  # less what all windows have at a place
     expected = info_nce(*(row.flatten(0, 1) for row in rows), mae.config.temperature)
     found = pretraining_loss(mae, clips, LABELS, seeded())["contrast"]
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_contrast_of_windows_written_out(clips):
+    """One mean of each stream, compared in both directions and with nothing subtracted."""
+    mae = build(granularity="clip", temperature=0.05)
+    with torch.no_grad():
+        features = mae.encode(clips)
+    audio = [row.mean(dim=0) for row in features.audio]
+    visual = [row.mean(dim=0) for row in features.visual]
+    cosine = [[float(torch.cosine_similarity(a, v, dim=0)) / 0.05 for v in visual] for a in audio]
+    losses = []
+    for i in range(8):
+        to_visual, to_audio = cosine[i], [row[i] for row in cosine]
+        losses += [math.log(sum(math.exp(c - cosine[i][i]) for c in way)) for way in (to_visual, to_audio)]
+    found = pretraining_loss(mae, clips, LABELS, seeded())["contrast"]
+    assert float(found) == pytest.approx(sum(losses) / 16, abs=1e-4)
 
 
 def test_the_loss_is_the_weighted_sum_of_its_parts(clips):
@@ -594,6 +607,32 @@ def test_stage_one_learns_to_tell_one_stream_from_the_other(mae, tmp_path):
     assert all(math.isfinite(record["critic_loss"]) for record in history)
 
 
+def test_the_adversary_of_the_defaults_does_not_drown_the_reconstruction(tmp_path):
+    clips, last = speaking_clips(), {}
+    base = AVFFMAEConfig()
+    for weight in (0.0, base.adversarial_weight, 0.1):
+        mae = build(adversarial_weight=weight, gradient_penalty=base.gradient_penalty, contrast_weight=0.01)
+        longer = replace(RUN, steps=50, save_every=50)
+        history = fit(mae, pretraining_loss, EveryStep(clips), longer, tmp_path / str(weight))
+        last[weight] = np.mean([record["reconstruction"] for record in history[-5:]])
+        assert history[0]["reconstruction"] > 2
+    assert last[base.adversarial_weight] < 1.1
+    assert last[base.adversarial_weight] < 1.03 * last[0.0]
+    assert last[0.1] > 1.1 * last[0.0]  # ten times the weight costs part of the reconstruction
+
+
+def test_the_critics_warm_up_with_the_model(mae, clips, tmp_path):
+    """The first step of a warm-up has a learning rate of 0, the second one has not."""
+    start = {name: tensor.clone() for name, tensor in mae.critic.state_dict().items()}
+    changed = []
+
+    def compare(step, record):
+        changed.append(any(not torch.equal(t, start[name]) for name, t in mae.critic.state_dict().items()))
+
+    fit(mae, pretraining_loss, EveryStep(clips), replace(RUN, steps=4, warmup=0.5), tmp_path, compare)
+    assert changed == [False, True, True, True]
+
+
 def test_mixed_precision_rounds_neither_input_nor_target(mae, clips, tmp_path):
     """In bfloat16 -80.3 dB is -80.5 dB, and what is to be reconstructed would be rounded as well."""
     seen = []
@@ -680,6 +719,11 @@ def test_save_and_load_give_the_same_model(mae, clips, tmp_path):
         {"image_size": 20},
         {"frame_count": 17},
         {"audio_patch": (4, 20)},
+        {"audio_decoder_dim": 10},
+        {"audio_decoder_window": 5},
+        {"mel": None},
+        {"fbank": {"num_mel_bins": 48}},
+        {"mel": None, "fbank": {"frame_length": 900.0}},
     ],
     ids=str,
 )
@@ -692,7 +736,7 @@ def test_a_config_that_makes_no_sense_is_refused(wrong):
 def test_base_has_the_papers_size():
     with torch.device("meta"):
         model = AVFFMAE(AVFFMAEConfig())
-        frames, audio = torch.empty(1, 16, 3, 224, 224), torch.empty(1, 128, 769)
+        frames, audio = torch.empty(1, 16, 3, 224, 224), torch.empty(1, 128, 768)
     features = model.forward_features(ModelInputs(frames, audio))
     assert features.visual.shape == (1, 1568, 768)
     assert features.audio.shape == (1, 384, 768)
@@ -704,6 +748,16 @@ def test_base_has_the_papers_size():
     vit = count_parameters(model.visual_encoder)
     assert 85e6 < vit < 88e6  # ViT-B
     assert [layer.out_features for layer in model.critic["visual"].mlp[::2]] == [1536, 1]  # MARLIN's
+    assert model.fuse(features).shape == (1, 1, 4 * 768)  # one vector of each stream beside its prediction
+    sizes = [(len(part.blocks), part.heads) for part in (model.visual_decoder, model.audio_decoder)]
+    assert sizes == [(4, 6), (16, 16)]  # MARLIN's and AudioMAE's
+
+
+def test_the_window_of_base_is_as_long_as_its_columns():
+    spec = InputSpec(audio="fbank", fbank=FbankSpec(**AVFFMAEConfig().fbank))
+    samples = to_samples(AVFFMAEConfig().duration, 16_000)
+    assert fbank(torch.randn(samples), 16_000, spec.fbank).shape == (128, 768)
+    assert fbank(torch.randn(samples - 1), 16_000, spec.fbank).shape == (128, 767)
 
 
 def test_tiny_is_small_and_depends_on_its_seed_only():
@@ -714,9 +768,9 @@ def test_tiny_is_small_and_depends_on_its_seed_only():
     assert not torch.equal(first.state_dict()[name], other.state_dict()[name])
 
 
-@pytest.mark.parametrize("config", [AVFFMAEConfig(), AVFFMAEConfig(**AVFFMAE_TINY)], ids=["base", "tiny"])
-def test_no_mel_filter_falls_between_two_frequencies(config):
-    filters = melscale_fbanks(config.mel["n_fft"] // 2 + 1, 0.0, 8000.0, config.mel["n_mels"], 16_000)
+def test_no_mel_filter_falls_between_two_frequencies():
+    mel = AVFFMAE_TINY["mel"]
+    filters = melscale_fbanks(mel["n_fft"] // 2 + 1, 0.0, 8000.0, mel["n_mels"], 16_000)
     assert (filters.sum(dim=0) > 0).all()
 
 
@@ -734,6 +788,39 @@ def test_centering_subtracts_the_batch_mean_in_training_and_the_running_mean_aft
     torch.testing.assert_close(alone, batch[:1] - batch.mean(dim=0), atol=1e-4, rtol=1e-4)
 
 
-def test_without_agreement_and_detail_the_head_sees_what_the_paper_has(clips):
+def test_without_agreement_and_detail_the_head_sees_the_reduced_features(clips):
     model = build(agreement=False, detail=0).eval()
     assert model.fuse(model.forward_features(clips)).shape == (8, SLICES, 8 + 8)
+
+
+def test_the_reduction_over_patches_written_out(clips):
+    """Weights over all patches of a window, the same for each channel, in two layers."""
+    model = build(agreement=False, detail=0, reduction="patch").eval()
+    features = model.forward_features(clips)
+    audio, visual = model.split_slices(features.audio), model.split_slices(features.visual)
+    both = {
+        "audio": torch.cat([audio, model.visual_to_audio(visual)], dim=-1),
+        "visual": torch.cat([visual, model.audio_to_visual(audio)], dim=-1),
+    }
+    expected = []
+    for stream, slices in both.items():
+        first, _, last = getattr(model, f"{stream}_reduction").mlp
+        patches = slices.reshape(8, -1, 48)  # (B, N, 2 D)
+        hidden = torch.stack(
+            [
+                sum(w * patches[:, n] for n, w in enumerate(row)) + b
+                for row, b in zip(first.weight, first.bias, strict=True)
+            ]
+        )  # (8, B, 2 D)
+        hidden = 0.5 * hidden * (1 + torch.erf(hidden / math.sqrt(2)))  # GELU
+        expected.append(sum(w * h for w, h in zip(last.weight[0], hidden, strict=True)) + last.bias)
+    fused = model.fuse(features)
+    assert fused.shape == (8, 1, 4 * 24)
+    torch.testing.assert_close(fused[:, 0], torch.cat(expected, dim=-1), atol=1e-5, rtol=1e-4)
+    assert (fused[0] - fused[1]).abs().max() > 1e-3  # two windows are two inputs of the classifier
+
+
+def test_the_reduction_over_patches_takes_agreement_and_detail_too(clips):
+    model = build(reduction="patch").eval()
+    assert model.fuse(model.forward_features(clips)).shape == (8, 1, 4 * 24 + 24 + 64)
+    assert model(clips).shape == (8,)

@@ -191,6 +191,15 @@ def test_without_a_calibration_scores_stay_and_with_one_their_order_does():
     assert windows.apply(raw) == pytest.approx(calibration.apply(raw))
 
 
+def test_a_file_is_the_mean_of_its_windows_or_of_their_logits():
+    windows = np.float32([0.1, 0.5, 0.99])
+    assert Calibration().pool(windows) == pytest.approx(0.53)
+    by_logits = Calibration(pooling="logit").pool(windows)
+    assert by_logits == pytest.approx(expit(np.log([1 / 9, 1, 99]).mean()), abs=1e-5)
+    assert 0.9 < Calibration(pooling="logit").pool([1.0, 1.0, 0.5]) < 1  # no infinity at 1
+    assert aggregate_scores(windows, Calibration(pooling="logit")) == by_logits
+
+
 def test_a_calibration_is_saved_and_older_checkpoints_have_none(mini, tmp_path):
     calibration = Calibration(2.0, -0.5, 3.0, 0.2, 0.4, (0.2, 0.7), 0.05, 0.1, 0.2, 40, 12)
     mini.config = replace(mini.config, calibration=calibration)

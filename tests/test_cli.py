@@ -118,6 +118,16 @@ def test_a_dry_run_says_what_would_happen_and_writes_nothing(corpus, tmp_path, c
     assert "it would start from nothing" in printed
 
 
+def test_weights_of_encoders_are_for_the_base_preset(corpus, tmp_path, capsys):
+    command = ["pretrain", "--data", str(corpus), "--out", str(tmp_path / "out"), "--family", "AVFFMAE"]
+    weights = ["--visual-weights", str(tmp_path / "none.pt")]
+    assert cli.main([*command, *weights]) == 2
+    assert "cannot start a tiny model; take --preset base" in capsys.readouterr().err
+    audio = ["--audio-weights", str(tmp_path / "nothing.pth")]
+    assert cli.main([*command, *weights, *audio, "--preset", "base"]) == 2
+    assert "nothing.pth" in capsys.readouterr().err
+
+
 def test_the_papers_model_goes_the_same_way(corpus, tmp_path, capsys):
     """Both families stand behind one interface: the same commands, another input, another window."""
     one, two = tmp_path / "one", tmp_path / "two"

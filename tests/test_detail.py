@@ -152,7 +152,7 @@ def test_the_documented_size_is_without():
     assert avff.detail is None
     assert mae.detail is None
     assert avff.classifier.mlp[1].in_features == 2 * 512
-    assert mae.classifier[1].in_features == 2 * 256
+    assert mae.classifier[1].in_features == 4 * 768
     assert type(mae.visual_encoder.patch_embed) is TubeletEmbed
     assert AVFF_TINY["detail"] == AVFFMAE_TINY["detail"] == CHANNELS
 

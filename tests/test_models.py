@@ -7,19 +7,24 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
-from transformers import Wav2Vec2Config, Wav2Vec2Model
+from timm.data import create_transform, resolve_model_data_config
+from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
 from avff_lib.errors import AVFFError
+from avff_lib.media.clip import Clip
 from avff_lib.models import AVFF, AVFFConfig, Detector
 from avff_lib.models.base import count_parameters
 from avff_lib.models.checkpoint import CONFIG_NAME, WEIGHTS_NAME
 from avff_lib.nn.cross_modal import CrossModalFusion, agreement
 from avff_lib.nn.features import Features
 from avff_lib.nn.positions import time_positions
+from avff_lib.preprocess.prepare import prepare
 from avff_lib.preprocess.spec import ModelInputs
 from avff_lib.training.objectives import classification_loss, pretraining_loss
 
@@ -197,6 +202,7 @@ def encoders(tmp_path) -> tuple[Wav2Vec2Model, torch.nn.Module]:
         )
     )  # fmt: skip
     wav2vec2.save_pretrained(tmp_path / "wav2vec2")
+    Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(tmp_path / "wav2vec2")
     size = {"img_size": 32, "patch_size": 16, "embed_dim": 32, "depth": 1, "num_heads": 2}
     vit = timm.create_model("vit_tiny_patch16_224", num_classes=0, **size)
     (tmp_path / "vit").mkdir()
@@ -221,10 +227,40 @@ def test_base_loads_local_folders_in_the_hubs_formats(encoders, tmp_path):
     picture = torch.randn(1, 3, 32, 32)
     torch.testing.assert_close(model.visual_encoder.backbone(picture), vit(picture))
     assert model.spec.mean == (0.1, 0.2, 0.3)  # the checkpoint's own, not ImageNet's
+    assert model.spec.sample_rate == 16_000
     model.save_pretrained(tmp_path / "saved")
     again = AVFF.from_pretrained(tmp_path / "saved")
     assert again.config == model.config
     torch.testing.assert_close(again.visual_encoder.backbone(picture), vit(picture))
+
+
+def test_each_encoder_gets_what_its_own_preprocessor_makes(encoders, tmp_path):
+    """Wav2Vec2's feature extractor and timm's transform, on the same sound and picture as `prepare`."""
+    model = AVFF.base(str(tmp_path / "wav2vec2"), str(tmp_path / "vit"))
+    rng = np.random.default_rng(0)
+    clip = Clip(
+        frames=rng.integers(0, 255, (25, 32, 32, 3), dtype=np.uint8),
+        times=np.arange(25) / 25,
+        waveform=(0.1 * rng.standard_normal(16_000) + 0.05).astype(np.float32),
+        sample_rate=16_000,
+        start=0.0,
+        duration=1.0,
+    )
+    inputs = prepare(clip, model.spec)
+    extractor = Wav2Vec2FeatureExtractor.from_pretrained(tmp_path / "wav2vec2")
+    expected = extractor(clip.waveform, sampling_rate=16_000, return_tensors="pt").input_values
+    torch.testing.assert_close(inputs.audio, expected, atol=1e-4, rtol=1e-4)
+    shown = clip.frames[clip.nearest_frames(model.spec.frame_times)]
+    options = resolve_model_data_config(model.visual_encoder.backbone) | {"crop_pct": 1.0}
+    transform = create_transform(**options)
+    pictures = torch.stack([transform(Image.fromarray(frame)) for frame in shown])
+    torch.testing.assert_close(inputs.frames[0], pictures, atol=1e-4, rtol=1e-4)
+
+
+def test_an_audio_encoder_for_waveforms_as_they_are_is_refused(encoders, tmp_path):
+    change_json(tmp_path / "wav2vec2" / "preprocessor_config.json", do_normalize=False)
+    with pytest.raises(AVFFError, match="do_normalize is false"):
+        AVFF.base(str(tmp_path / "wav2vec2"), str(tmp_path / "vit"))
 
 
 def change_json(path: Path, **values: object) -> None:

@@ -1,5 +1,6 @@
 """Preprocessing against the field's own code and slow hand-written twins, and both streams in time."""
 
+import math
 import warnings
 from dataclasses import replace
 
@@ -21,6 +22,7 @@ from avff_lib.preprocess import (
     collate,
     extract_audio,
     extract_frames,
+    fbank,
     log_mel,
     normalize_frames,
     normalize_waveform,
@@ -28,7 +30,7 @@ from avff_lib.preprocess import (
     read_window,
     resize_frames,
 )
-from avff_lib.preprocess.spec import InputSpec, MelSpec
+from avff_lib.preprocess.spec import FbankSpec, InputSpec, MelSpec
 
 mpl.use("agg")
 SPEC = InputSpec()
@@ -52,8 +54,8 @@ def file(tmp_path_factory):
     return path
 
 
-def noise(samples: int = 16_000) -> torch.Tensor:
-    return 0.1 * torch.randn(samples, generator=torch.Generator().manual_seed(0))
+def noise(samples: int = 16_000, seed: int = 0) -> torch.Tensor:
+    return 0.1 * torch.randn(samples, generator=torch.Generator().manual_seed(seed))
 
 
 def slow_log_mel(waveform: np.ndarray, rate: int, mel: MelSpec) -> np.ndarray:
@@ -81,6 +83,57 @@ def test_log_mel_equals_the_sum_written_out(mel):
     found = log_mel(waveform, 16_000, mel)
     assert found.shape == (mel.n_mels, 1 + 16_000 // mel.hop_length)
     np.testing.assert_allclose(found.numpy(), slow_log_mel(waveform.numpy(), 16_000, mel), atol=2e-3)
+
+
+def slow_fbank(waveform: np.ndarray, spec: FbankSpec) -> np.ndarray:
+    """What AudioMAE's data loader does, step by step and in double precision, at 16 kHz."""
+    wave = waveform.astype(float) - waveform.astype(float).mean()
+    length, shift = int(16 * spec.frame_length), int(16 * spec.frame_shift)
+    size = 2 ** math.ceil(math.log2(length))
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / (length - 1))
+    edges = np.linspace(*(1127 * np.log(1 + f / 700) for f in (20, 8000)), spec.num_mel_bins + 2)
+    mels = 1127 * np.log(1 + np.arange(size // 2) * 16_000 / size / 700)  # of each frequency
+    columns = []
+    for start in range(0, len(wave) - length + 1, shift):
+        part = wave[start : start + length]
+        part = part - part.mean()
+        part = part - 0.97 * np.append(part[0], part[:-1])  # pre-emphasis
+        power = np.abs(np.fft.rfft(part * hann, size)[:-1]) ** 2
+        column = []
+        for left, centre, right in np.lib.stride_tricks.sliding_window_view(edges, 3):
+            rising, falling = (mels - left) / (centre - left), (right - mels) / (right - centre)
+            column.append(power @ np.clip(np.minimum(rising, falling), 0, None))
+        columns.append(np.log(np.maximum(column, np.finfo(np.float32).eps)))
+    return np.array(columns).T
+
+
+@pytest.mark.parametrize("spec", [FbankSpec(), FbankSpec(frame_shift=4.0), FbankSpec(40, 16.0, 5.0)])
+def test_fbank_equals_audiomaes_preprocessing_step_by_step(spec):
+    waveform = 0.1 * noise(8000) + 0.02  # not around 0
+    found = fbank(waveform, 16_000, spec).numpy()
+    np.testing.assert_allclose(found, slow_fbank(waveform.numpy(), spec), atol=2e-3)
+
+
+def test_fbank_has_neither_a_floor_of_the_window_nor_columns_beyond_it():
+    """Both differ from `log_mel`, whose quiet parts depend on the loudest one."""
+    quiet = 1e-4 * noise(8000)
+    loud_later = torch.cat([quiet, 0.5 * noise(8000, seed=1)])
+    alone, before = fbank(quiet), fbank(loud_later)
+    assert alone.shape == (128, 1 + (8000 - 400) // 160)
+    # Apart from the mean of the whole waveform, which each column loses anyway.
+    torch.testing.assert_close(before[:, : alone.shape[1]], alone, atol=1e-2, rtol=0)
+    assert fbank(torch.zeros(400)).unique().tolist() == pytest.approx([math.log(2**-23)])
+    with pytest.raises(ValueError, match="of 25 ms or more"):
+        fbank(torch.zeros(399))
+
+
+def test_windows_of_16_ms_leave_filters_empty_that_those_of_25_ms_fill():
+    """Why the base preset has AudioMAE's windows and not the shorter ones that are commonly reported."""
+    empty = [
+        int((fbank(noise(), 16_000, FbankSpec(frame_length=length)).std(dim=1) == 0).sum())
+        for length in (16.0, 25.0)
+    ]
+    assert empty == [13, 1]
 
 
 def test_log_mel_of_a_tone_peaks_in_its_band_and_at_its_time():

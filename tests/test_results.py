@@ -20,7 +20,9 @@ from avff_lib.inference.sync import measure_sync
 from avff_lib.media.clip import Clip
 from avff_lib.models import AVFF, AVFFMAE, AVFFConfig
 from avff_lib.nn.features import Features
+from avff_lib.nn.losses import info_nce
 from avff_lib.nn.masking import gather_slices
+from avff_lib.nn.sequences import pool_to_steps
 from avff_lib.preprocess.spec import ModelInputs
 from avff_lib.training.objectives import pretraining_loss
 
@@ -34,8 +36,9 @@ import label_efficiency  # noqa: E402
 import leave_one_out  # noqa: E402
 import other_renderer  # noqa: E402
 import real_sync  # noqa: E402
+import slice_variant  # noqa: E402
 
-SCRIPTS = (ablations, controls, label_efficiency, leave_one_out, real_sync)
+SCRIPTS = (ablations, controls, label_efficiency, leave_one_out, real_sync, slice_variant)
 METHODS = {"real": "RVRA", "revoiced": "RVFA", "other_lips": "FVRA"}
 
 
@@ -218,6 +221,19 @@ def test_variants_start_from_the_same_weights_and_differ_in_their_loss(monkeypat
         )  # fmt: skip
         assert losses["contrast"] == full["contrast"], name  # the same weights
         assert losses["loss"] != full["loss"], name
+
+
+def test_slices_as_they_are_are_compared_with_nothing_subtracted(monkeypatch):
+    monkeypatch.setattr(ablations, "CONFIG", MINI_MAE)
+    inputs = ModelInputs(torch.randn(4, 16, 3, 16, 16), 20 * torch.randn(4, 48, 65) - 20)
+    variant = slice_variant.VARIANTS["slices as they are"]
+    model = ablations.build(variant, seed=0)
+    losses = variant.first(model, inputs, torch.zeros(4), torch.Generator().manual_seed(0))
+    features = model.encode(inputs)
+    rows = [pool_to_steps(stream, 8).flatten(0, 1) for stream in (features.audio, features.visual)]
+    torch.testing.assert_close(losses["contrast"], info_nce(*rows, model.temperature).detach())
+    means = model._slice_means(features)
+    torch.testing.assert_close(means.audio, pool_to_steps(features.audio, 8))
 
 
 # --- all of each script ---

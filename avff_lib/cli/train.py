@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from avff_lib.training.objectives import Objective
 
 Augmentation = Literal["mirror", "light", "strong"]
+Pooling = Literal["probability", "logit"]
 
 
 def pretrain(
@@ -39,6 +40,8 @@ def pretrain(
     out: Path,
     family: Family = "AVFF",
     preset: Literal["tiny", "base"] | None = None,
+    audio_weights: str | None = None,
+    visual_weights: str | None = None,
     recipe: Recipe = "laptop",
     overrides: OmitArgPrefixes[Overrides] = Overrides(),
     augment: Augmentation = "mirror",
@@ -50,8 +53,10 @@ def pretrain(
     Args:
         data: folder with a manifest.csv, or with shards; its real train clips are used.
         out: folder for the model; run again to go on after an interruption, or with more steps.
-        family: AVFF is the documented system, AVFFMAE the paper's masked autoencoder.
+        family: AVFF is the documented system, AVFFMAE the paper's masked autoencoder (tiny: a variant of it).
         preset: base starts from pretrained encoders, tiny from nothing; tiny with the laptop recipe.
+        audio_weights: file, folder or hub id of the base preset's audio encoder, instead of the usual one.
+        visual_weights: the same for video. With files that also hold decoders, AVFFMAE starts from these too.
         recipe: source of all settings below that are not given.
         overrides: settings that replace the recipe's.
         augment: mirror windows half of the time, or also change video and audio, lightly or strongly.
@@ -67,10 +72,14 @@ def pretrain(
     chosen: type[AVFF] | type[AVFFMAE] = AVFF if family == "AVFF" else AVFFMAE
     model: Detector
     unknown: tuple[str, ...] = ()
+    given = {"audio": audio_weights, "visual": visual_weights}
+    weights = {stream: name for stream, name in given.items() if name is not None}
     if (preset or ("tiny" if recipe == "laptop" else "base")) == "tiny":
+        if weights:
+            raise AVFFError(f"{', '.join(weights.values())} cannot start a tiny model; take --preset base")
         model = chosen.tiny(config.seed)
     elif not dry_run:
-        model = chosen.base()
+        model = chosen.base(**weights)
     else:  # needs the size of the encoders, not their weights
         model, unknown = Detector.families[family](chosen.config_class()), (INITIAL_MODEL,)
 
@@ -103,6 +112,7 @@ def train(
     augment: Augmentation = "mirror",
     device: Device = "auto",
     target_fpr: float | None = None,
+    pooling: Pooling = "probability",
     trained_on: str = "",
     dry_run: bool = False,
 ) -> None:
@@ -119,6 +129,7 @@ def train(
         device: auto takes an accelerator if there is one.
         target_fpr: share of real clips that may be labelled fake, such as 0.05; by default the
             threshold has the best balanced accuracy.
+        pooling: a file's score is the mean of its windows' probabilities, or of their logits.
         trained_on: a phrase on the data that every prediction repeats; by default the folder's name.
         dry_run: print what would happen, with measured memory and time, and train nothing.
     """
@@ -164,7 +175,8 @@ def train(
     validate = _validation_auc(validation, labels) if len(set(labels)) == 2 else None
     data_named = trained_on or f"{_count(examples)} clips of {data.name}"
     # A model of --init may be calibrated, and is not any more.
-    model.config = replace(model.config, trained_on=data_named, threshold=0.5, calibration=Calibration())
+    fresh = Calibration(pooling=pooling)
+    model.config = replace(model.config, trained_on=data_named, threshold=0.5, calibration=fresh)
     model.ood = None
     history = _fit(model, classification_loss, dataset, config, out, device, validate)
     if not history:

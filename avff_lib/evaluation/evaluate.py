@@ -203,7 +203,7 @@ def calibrate(model: Detector, validation: Examples, target_fpr: float | None = 
     neither can be fitted, and both are reset to their defaults.
 
     Args:
-        model: is changed; its previous calibration is discarded.
+        model: is changed; its previous calibration is discarded, but for its ``pooling``.
         validation: as in `evaluate`, of identities that are in no other split.
         target_fpr: share of the real files that may be labelled fake, such as 0.05.
 
@@ -211,8 +211,8 @@ def calibrate(model: Detector, validation: Examples, target_fpr: float | None = 
         AVFFError: there are too few files for ``target_fpr``, or one cannot be scored; the model is unchanged
             then.
     """
-    before = model.config, model.ood
-    model.config = replace(model.config, threshold=0.5, calibration=Calibration())
+    before, pooling = (model.config, model.ood), model.config.calibration.pooling
+    model.config = replace(model.config, threshold=0.5, calibration=Calibration(pooling=pooling))
     try:
         scored, skipped = score_readable(model, validation)
         if skipped:
@@ -225,6 +225,7 @@ def calibrate(model: Detector, validation: Examples, target_fpr: float | None = 
         )
         if len({entry.row.label for entry in scored}) == 2:
             threshold, fitted = _fit_calibration(scored, target_fpr)
+            fitted = replace(fitted, pooling=pooling)
             model.config = replace(model.config, threshold=threshold, calibration=fitted)
     except BaseException:
         model.config, model.ood = before

@@ -78,7 +78,7 @@ def neutral_baseline(inputs: ModelInputs, spec: InputSpec, generator: torch.Gene
     size = inputs.frames.shape[-1]
     frames = F.gaussian_blur(inputs.frames.flatten(0, 1), [size // 8 * 6 + 1] * 2, [size / 8] * 2)
     frames = frames.view_as(inputs.frames)
-    if spec.audio == "mel":
+    if spec.audio != "waveform":
         return ModelInputs(frames, inputs.audio.mean(dim=-1, keepdim=True).expand_as(inputs.audio))
     spectrum = torch.fft.rfft(inputs.audio)
     phases = 2 * torch.pi * torch.rand(spectrum.shape, generator=generator).to(inputs.audio)

@@ -34,7 +34,7 @@ class Views:
     def __init__(self, spec: InputSpec, inputs: ModelInputs) -> None:
         # Copies, since tensors made in inference mode cannot be part of a graph.
         self.frames, self.audio = inputs.frames.detach().clone(), inputs.audio.detach().clone()
-        self.samples = None if spec.audio == "mel" else inputs.audio.shape[-1]
+        self.samples = inputs.audio.shape[-1] if spec.audio == "waveform" else None
         self.window = torch.hann_window(N_FFT, device=inputs.audio.device)
         if self.samples:
             self.audio = torch.stft(self.audio, N_FFT, HOP, window=self.window, return_complex=True)

@@ -187,7 +187,7 @@ def score_pieces(
         model=_about(model),
     )
     raw = [face.raw for _, face in by_face(windows)[counted[0].number] if face.speaks]
-    return FileAnalysis(prediction, float(np.mean(raw)), stream.evidence, features)
+    return FileAnalysis(prediction, model.config.calibration.pool(raw), stream.evidence, features)
 
 
 def failed_analysis(path: Path | str, model: Detector, error: str) -> FileAnalysis:

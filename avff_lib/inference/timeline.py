@@ -39,7 +39,7 @@ def aggregate_scores(raw: Sequence[float] | np.ndarray, calibration: Calibration
 
     In this order, since the calibration of files is fitted on means of windows.
     """
-    return float(calibration.apply(float(np.mean(raw))))
+    return float(calibration.apply(calibration.pool(raw)))
 
 
 def aggregate_faces(

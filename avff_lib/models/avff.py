@@ -101,9 +101,11 @@ class AVFF(Detector):
         Raises:
             AVFFError: an encoder is not on this machine and cannot be downloaded.
         """
-        audio_backbone = encoders.load_audio_backbone(audio)
+        # Each encoder gets what it was trained on, as its checkpoint states it: Wav2Vec2's feature extractor
+        # the sample rate, and zero mean and unit variance; timm's card the images' normalisation. For
+        # vit_base_patch16_224 that is 0.5; ImageNet's statistics would be a guess.
+        audio_backbone, sample_rate = encoders.load_audio_backbone(audio)
         visual_backbone, visual_config = encoders.load_visual_backbone(visual)
-        # The checkpoint states how its images were normalised; ImageNet's statistics would be a guess.
         data = timm.data.resolve_model_data_config(visual_backbone)
         config = AVFFConfig(
             audio=encoders.audio_settings(audio_backbone.config),
@@ -111,6 +113,7 @@ class AVFF(Detector):
             image_size=data["input_size"][-1],
             mean=tuple(data["mean"]),
             std=tuple(data["std"]),
+            sample_rate=sample_rate,
         )
         return cls(config, audio_backbone, visual_backbone)
 

@@ -7,6 +7,8 @@ Source: Oorloff et al., AVFF: Audio-Visual Feature Fusion for Video Deepfake Det
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -36,9 +38,10 @@ from avff_lib.nn.patches import (
     patchify_audio,
     patchify_video,
 )
+from avff_lib.nn.reduction import PatchReduction, SliceReduction
 from avff_lib.nn.sequences import RunningMeanCentering, pool_to_steps
 from avff_lib.nn.translation import SliceTranslator
-from avff_lib.preprocess.spec import InputSpec, ModelInputs
+from avff_lib.preprocess.spec import FbankSpec, InputSpec, MelSpec, ModelInputs
 
 
 class AVFFMAE(Detector):
@@ -75,7 +78,13 @@ class AVFFMAE(Detector):
         self.audio_to_visual = SliceTranslator(audio_tokens, visual_tokens, c.dim, c.heads)
         self.visual_to_audio = SliceTranslator(visual_tokens, audio_tokens, c.dim, c.heads)
         self.audio_decoder = PatchDecoder(
-            c.audio_grid, c.dim, c.decoder_dim, c.decoder_depth, c.decoder_heads, audio_values
+            c.audio_grid,
+            c.dim,
+            c.audio_decoder_dim,
+            c.audio_decoder_depth,
+            c.audio_decoder_heads,
+            audio_values,
+            c.audio_decoder_window,
         )
         self.visual_decoder = PatchDecoder(
             c.video_grid, c.dim, c.decoder_dim, c.decoder_depth, c.decoder_heads, video_values
@@ -90,11 +99,17 @@ class AVFFMAE(Detector):
             self.register_buffer("log_temperature", log_temperature)
         self.audio_centering = RunningMeanCentering(c.slices, c.dim)
         self.visual_centering = RunningMeanCentering(c.slices, c.dim)
-        self.audio_reduction = _reduction(2 * c.dim, c.reduced_dim)
-        self.visual_reduction = _reduction(2 * c.dim, c.reduced_dim)
+        if c.reduction == "patch":
+            length = 2 * c.dim
+            self.audio_reduction: nn.Module = PatchReduction(math.prod(c.audio_grid), c.reduced_dim)
+            self.visual_reduction: nn.Module = PatchReduction(math.prod(c.video_grid), c.reduced_dim)
+        else:
+            length = c.reduced_dim
+            self.audio_reduction = SliceReduction(2 * c.dim, length)
+            self.visual_reduction = SliceReduction(2 * c.dim, length)
         self.classifier = nn.Sequential(
             nn.Dropout(c.dropout),
-            nn.Linear(2 * c.reduced_dim + c.dim * c.agreement + 2 * c.detail, c.reduced_dim),
+            nn.Linear(2 * length + c.dim * c.agreement + 2 * c.detail, c.reduced_dim),
             nn.GELU(),
             nn.Linear(c.reduced_dim, 1),
         )
@@ -104,22 +119,28 @@ class AVFFMAE(Detector):
     def base(
         cls,
         audio: str = "gaunernst/vit_base_patch16_1024_128.audiomae_as2m",
-        visual: str = "MCG-NJU/videomae-base",
+        visual: str = "ControlNet/marlin_vit_base_ytf",
     ) -> AVFFMAE:
-        """The paper's size with published encoders; all other weights are random until trained.
+        """The paper's model, started from the published weights that the paper names; the rest is random.
+
+        On the hub are the encoders of AudioMAE and MARLIN alone. With their decoders, as in the paper, they
+        come as files: ``pretrained.pth``, linked from AudioMAE's README, and ``marlin_vit_base_ytf.full.pt``,
+        from the releases of MARLIN. VideoMAE (``MCG-NJU/videomae-base``) can take its place, with a
+        normalisation and a decoder of its own.
 
         Args:
             audio: hub id, folder or file of AudioMAE weights.
-            visual: hub id, folder or file of VideoMAE or MARLIN weights.
+            visual: hub id, folder or file of MARLIN or VideoMAE weights.
 
         Raises:
-            AVFFError: an encoder is not on this machine and cannot be downloaded, or does not fit.
+            AVFFError: weights are not on this machine and cannot be downloaded, or do not fit.
         """
-        audio_weights = published.read_audio_weights(audio)
-        visual_weights, normalization = published.read_visual_weights(visual)
-        model = cls(AVFFMAEConfig(mean=normalization.mean, std=normalization.std))
-        published.load_encoder(model.audio_encoder, audio_weights, audio)
-        published.load_encoder(model.visual_encoder, visual_weights, visual)
+        audio_weights, visual_weights = published.read_audiomae(audio), published.read_video_mae(visual)
+        model = cls(AVFFMAEConfig(**audio_weights.settings, **visual_weights.settings))
+        published.load_encoder(model.audio_encoder, audio_weights)
+        published.load_encoder(model.visual_encoder, visual_weights)
+        published.load_decoder(model.audio_decoder, audio_weights)
+        published.load_decoder(model.visual_decoder, visual_weights)
         return model
 
     @property
@@ -132,8 +153,9 @@ class AVFFMAE(Detector):
             mean=config.mean,
             std=config.std,
             sample_rate=config.sample_rate,
-            audio="mel",
-            mel=config.mel_spec,
+            audio="fbank" if config.mel is None else "mel",
+            mel=MelSpec(**(config.mel or {})),
+            fbank=FbankSpec(**(config.fbank or {})),
         )
 
     @property
@@ -148,9 +170,9 @@ class AVFFMAE(Detector):
         return self.log_temperature.exp()
 
     def spectrogram(self, inputs: ModelInputs) -> Tensor:
-        """The audio encoder's input ``(B, n_mels, N)``: normalised, cropped to whole patches.
+        """The audio encoder's input ``(B, bands, N)``: normalised, cropped to whole patches.
 
-        A spectrogram with centred windows has one column more than the waveform has hops.
+        A mel spectrogram, whose windows are centred, has one column more than the waveform has hops.
         """
         columns = self.config.audio_grid[0] * self.config.audio_patch[0]
         return (inputs.audio[..., :columns] - self.config.audio_mean) / self.config.audio_std
@@ -190,7 +212,7 @@ class AVFFMAE(Detector):
         """Features of all slices, as `fill_masked` returns them -> the values of all patches, in slices.
 
         Returns:
-            Audio ``(B, K, Na / K, values)`` and video ``(B, K, Nv / K, values)``, normalised per patch.
+            Audio ``(B, K, Na / K, values)`` and video ``(B, K, Nv / K, values)``, each patch standardised.
         """
         return (
             self.split_slices(self.audio_decoder(audio.flatten(1, 2))),
@@ -198,26 +220,28 @@ class AVFFMAE(Detector):
         )
 
     def patchify(self, inputs: ModelInputs) -> tuple[Tensor, Tensor]:
-        """The reconstruction targets: values of all patches of both streams, in slices, not normalised."""
+        """Values of all patches of both streams, in slices, as the model gets them."""
         return (
             self.split_slices(patchify_audio(self.spectrogram(inputs), self.config.audio_patch)),
             self.split_slices(patchify_video(inputs.frames, self.config.video_patch)),
         )
 
     def fuse(self, features: Features) -> Tensor:
-        """``(B, K, 2 R)``: each stream with its prediction from the other, reduced to one vector per slice.
+        """Each stream with its prediction from the other, reduced: ``(B, 1, 4 D)``, or ``(B, K, 2 R)``.
 
-        Where the config has them, the streams' `agreement` (D values) and the detail features of both (2 C
-        values) follow.
+        The first with the reduction over patches, which leaves one vector of each stream, the second with
+        that of slices. Where the config has them, the streams' `agreement` (D values) and the detail features
+        of both (2 C values) follow.
         """
         audio, visual = self.split_slices(features.audio), self.split_slices(features.visual)
         audio_pair = torch.cat([audio, self.visual_to_audio(visual)], dim=-1)  # (B, K, Na / K, 2 D)
         visual_pair = torch.cat([visual, self.audio_to_visual(audio)], dim=-1)  # (B, K, Nv / K, 2 D)
-        parts = [self.audio_reduction(audio_pair).mean(dim=2), self.visual_reduction(visual_pair).mean(dim=2)]
+        parts = [self.audio_reduction(audio_pair), self.visual_reduction(visual_pair)]
+        steps = parts[0].shape[1]
         if self.config.agreement:
-            parts.append(agreement(self._slice_means(features)))
+            parts.append(pool_to_steps(agreement(self._slice_means(features)), steps))
         if features.detail is not None:
-            parts.append(pool_to_steps(features.detail, self.config.slices))
+            parts.append(pool_to_steps(features.detail, steps))
         return torch.cat(parts, dim=-1)
 
     def agreement(self, features: Features) -> Tensor:
@@ -232,14 +256,14 @@ class AVFFMAE(Detector):
         )
 
     def forward_head(self, fused: Tensor) -> Tensor:
-        """``(B, K, 2 R)`` or longer, as `fuse` returns it -> logits ``(B,)``."""
+        """A fused sequence, as `fuse` returns it -> logits ``(B,)``."""
         return self.classifier(fused.mean(dim=1)).squeeze(-1)
 
     def pretraining_loss(self, inputs: ModelInputs, generator: torch.Generator) -> dict[str, Tensor]:
         """Half of the slices of each stream are masked after encoding and predicted from the other stream.
 
-        Losses: contrast of the encoded slices; squared error on the masked patches, each standardised; the
-        critics' scores of them. Source: Oorloff et al. 2024 (AVFF), section 3.
+        Losses: contrast of the encoded windows or slices; squared error on the masked patches; the critics'
+        scores of them. Source: Oorloff et al. 2024 (AVFF), section 3.
         """
         config = self.config
         features = self.encode(inputs)
@@ -252,6 +276,7 @@ class AVFFMAE(Detector):
         predicted = self.reconstruct(*self.fill_masked(features, visible_visual, visible_audio))
         fake = _gather_masked(predicted, masked)
         target = _gather_masked(self.patchify(inputs), masked)
+        # MARLIN's pixels are not standardised. Their error falls to 0.03, and the critics would outweigh it.
         real = {name: normalize_patches(patches) for name, patches in target.items()}
         errors = [F.mse_loss(fake[name].float(), real[name]) for name in masked]
         reconstruction = torch.stack(errors).sum()
@@ -292,8 +317,3 @@ def _gather_masked(streams: tuple[Tensor, Tensor], masked: dict[str, Tensor]) ->
         "audio": gather_slices(streams[0], masked["audio"]),
         "visual": gather_slices(streams[1], masked["visual"]),
     }
-
-
-def _reduction(dim: int, reduced: int) -> nn.Module:
-    # No norm at the end: normalised channels have mean 0 for every clip.
-    return nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, reduced), nn.GELU())

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from scipy.special import expit, logit
 
 from avff_lib.errors import AVFFError
+
+MIN_PROBABILITY = 1e-6  # and largest, 1 less that, where logits are averaged; float32 is no finer at 1
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,8 @@ class Calibration:
         fpr, fnr: false positive and false negative rate at the threshold, each measured on validation clips
             of people that calibration and threshold were not fitted to; None with fewer than two people.
         clips, identities: number of validation clips, and of identities in them.
+        pooling: what is averaged over a file's windows before all that: their probabilities, or their logits,
+            as for the paper's model in re-implementations.
     """
 
     temperature: float = 1.0
@@ -43,6 +49,7 @@ class Calibration:
     fnr: float | None = None
     clips: int = 0
     identities: int = 0
+    pooling: Literal["probability", "logit"] = "probability"
 
     def __post_init__(self) -> None:
         for name in ("temperature", "window_temperature"):
@@ -59,6 +66,12 @@ class Calibration:
             raise AVFFError(f"there are {self.clips} clips, but a range or rate fitted on them is missing")
         if self.unsure is not None and not 0 <= self.unsure[0] <= self.unsure[1] <= 1:
             raise AVFFError(f"the unsure range is {self.unsure}; expected two probabilities in order")
+
+    def pool(self, raw: Sequence[float] | np.ndarray) -> float:
+        """Raw probabilities of a face's windows ``(N,)`` -> its raw score."""
+        if self.pooling == "probability":
+            return float(np.mean(raw))
+        return float(expit(np.mean(logit(np.clip(raw, MIN_PROBABILITY, 1 - MIN_PROBABILITY)))))
 
     def apply(self, raw: np.ndarray | float) -> np.ndarray:
         """Raw scores of files, of any shape -> probabilities of fake; their order stays the same."""

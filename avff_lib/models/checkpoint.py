@@ -40,7 +40,7 @@ MAX_CONFIG_BYTES = 1_000_000
 MAX_WEIGHTS = 4_000_000_000  # 16 GB as float32; no audio-visual detector has as many
 FLOATS, INTEGERS = ("F64", "F32", "F16", "BF16"), ("I64", "I32")
 # Missing in older checkpoints; their defaults change nothing.
-OPTIONAL_FIELDS = {"calibration", "window_temperature", "window_bias", "window_threshold"}
+OPTIONAL_FIELDS = {"calibration", "window_temperature", "window_bias", "window_threshold", "pooling"}
 SHIPPED_DIR = Path(__file__).parents[1] / "checkpoints"
 DEFAULT_CHECKPOINT = "avff-tiny"
 

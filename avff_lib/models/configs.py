@@ -14,7 +14,7 @@ from avff_lib.media.clip import to_samples
 from avff_lib.models.calibration import Calibration
 from avff_lib.nn.detail import FRAME_STRIDE
 from avff_lib.nn.patches import ConvStemTubeletEmbed
-from avff_lib.preprocess.spec import MelSpec
+from avff_lib.preprocess.spec import FbankSpec, MelSpec
 from avff_lib.utils.schema import check_fields
 
 # A config may come from a stranger: before anything is built, its fields are checked against these
@@ -29,6 +29,8 @@ Pixels = Annotated[int, (8, 2048)]
 Seconds = Annotated[float, (0.1, 60)]
 Hertz = Annotated[int, (8000, 192_000)]
 Note = Annotated[str, (0, 1000)]
+# Mean and twice the standard deviation of Kaldi's filterbank over AudioSet, in AudioMAE's released code.
+AUDIOMAE_MEAN, AUDIOMAE_STD = -4.2677393, 2 * 4.5689974
 MAX_PIXELS = 2**24  # of all frames of a window; a batch of 16 takes 3 GB then
 MAX_TOKENS = 4096  # of one stream in one window; attention takes time in proportion to their square
 
@@ -105,6 +107,14 @@ class MelSettings(TypedDict, total=False):
     hop_length: Annotated[int, (1, 65536)]
     n_mels: Size
     win_length: Annotated[int, (1, 65536)] | None
+
+
+class FbankSettings(TypedDict, total=False):
+    """Fields of `avff_lib.preprocess.spec.FbankSpec`."""
+
+    num_mel_bins: Annotated[int, (4, 8192)]
+    frame_length: Annotated[float, (1, 1000)]
+    frame_shift: Annotated[float, (1, 1000)]
 
 
 # transformers applies SpecAugment and LayerDrop in training mode by default. Both are off here: random masks
@@ -203,6 +213,8 @@ class AVFFConfig:
         return steps
 
 
+# The slice variant, ours, for a laptop and two thousand clips. It is not the paper's model in small: what
+# differs beyond the sizes has a comment.
 AVFFMAE_TINY: dict[str, Any] = {
     "dim": 144,
     "depth": 4,
@@ -210,8 +222,14 @@ AVFFMAE_TINY: dict[str, Any] = {
     "decoder_dim": 96,
     "decoder_depth": 2,
     "decoder_heads": 3,
+    # Global attention, as in the video decoder: a window of 4 x 4 patches would be half of the spectrogram.
+    "audio_decoder_dim": 96,
+    "audio_decoder_depth": 2,
+    "audio_decoder_heads": 3,
+    "audio_decoder_window": 0,
     "critic_dim": 128,
     "reduced_dim": 64,
+    "reduction": "slice",
     "agreement": True,
     "detail": 32,
     "class_token": False,
@@ -221,26 +239,40 @@ AVFFMAE_TINY: dict[str, Any] = {
     # 12.5 frames a second: the paper's 5 are too few to follow a syllable.
     "duration": 1.28,
     "image_size": 64,
-    "mel": {"n_fft": 512, "hop_length": 160, "n_mels": 64, "win_length": None},
     "mean": (0.5, 0.5, 0.5),
     "std": (0.5, 0.5, 0.5),
+    "mel": {"n_fft": 512, "hop_length": 160, "n_mels": 64, "win_length": None},
+    "fbank": None,
+    # AudioMAE's statistics in dB: times 10 / ln 10, as the spectrogram here is a decimal logarithm.
+    "audio_mean": -18.534,
+    "audio_std": 39.686,
+    # Whole clips differ by their speakers above all; slices of one clip differ by what is said.
+    "granularity": "slice",
+    "temperature": 0.1,
     # The paper's recipe gives the contrast a hundredth of the weight, and hundreds of epochs.
     "contrast_weight": 1.0,
-    # MARLIN's weight. With ten times as much, the critic drowned the reconstruction within 100 steps.
-    "adversarial_weight": 0.01,
-    "gradient_penalty": 10.0,
 }
 
 
 @dataclass(frozen=True)
 class AVFFMAEConfig:
-    """All that is needed to rebuild an `AVFFMAE`; the defaults are the paper's size.
+    """All that is needed to rebuild an `AVFFMAE`; the defaults are the paper's, as far as they are known.
+
+    Chapter 9 of the book lists them beside the paper's, with how sure each of these is.
 
     Attributes:
         dim, depth, heads: of both encoders; ViT-B by default.
-        decoder_dim, decoder_depth, decoder_heads: of both decoders; MARLIN's by default.
+        decoder_dim, decoder_depth, decoder_heads: of the video decoder; MARLIN's by default.
+        audio_decoder_dim, audio_decoder_depth, audio_decoder_heads: of the audio decoder; AudioMAE's by
+            default.
+        audio_decoder_window: patches over time and frequency in a window of the audio decoder's attention,
+            which is shifted by half a window of time in every second block, as in AudioMAE; 0 for attention
+            to all patches.
         critic_dim: units inside a critic; MARLIN has as many as a tubelet of 2 x 16 x 16 has values.
-        reduced_dim: length of a fused vector of each stream.
+        reduced_dim: units of the reductions and the classifier.
+        reduction: how the features of a stream become one vector: ``"patch"``, by weights that are learned
+            over all its patches, as in the paper; ``"slice"``, by a layer for each patch and the mean over
+            them, slice of time by slice of time.
         agreement: whether the classifier also gets the streams' agreement
             (`avff_lib.nn.cross_modal.agreement`), which stage one trains; the paper's gets features only.
         detail: length of each stream's detail features (`avff_lib.nn.detail.DetailPath`); 0 leaves the path
@@ -251,18 +283,22 @@ class AVFFMAEConfig:
         video_patch: frames, rows and columns in a tubelet.
         conv_stem: whether tubelets come from a small convolutional stem instead of from pixels; the paper's
             do not.
-        duration: of a window in seconds. 16 frames at 5 a second last 3.2 s, 768 columns of 4 ms last
-            3.072 s: here the window lasts as long as the spectrogram, and frames are 0.192 s apart.
-        frame_count, image_size, mean, std, sample_rate: see `avff_lib.preprocess.spec.InputSpec`.
-        mel: fields of `avff_lib.preprocess.spec.MelSpec`; windows of 16 ms every 4 ms, in a transform of 64
-            ms so that no mel filter falls between two frequencies.
-        audio_mean, audio_std: in dB, subtracted from the spectrogram and divided by. AudioMAE's statistics
-            are (-4.2677, 2 x 4.5690) for the natural logarithm; times 10 / ln 10 they are these.
+        duration: of a window in seconds. 16 frames at 5 a second last 3.2 s, the 768 columns of the
+            spectrogram 3.093 s: here the window lasts as long as the columns, and frames are 0.193 s apart.
+        frame_count, image_size, mean, std, sample_rate: see `avff_lib.preprocess.spec.InputSpec`. MARLIN
+            takes pixels in [0, 1], so its mean is 0 and its deviation 1.
+        mel: fields of `avff_lib.preprocess.spec.MelSpec`, for a spectrogram in dB; or None.
+        fbank: fields of `avff_lib.preprocess.spec.FbankSpec`, for Kaldi's filterbank; or None. By default
+            AudioMAE's own windows of 25 ms, every 4 ms so that there are 768 of them. (Windows of 16 ms are
+            commonly reported for the paper; no frequency would fall into 13 of the 128 filters then.)
+        audio_mean, audio_std: subtracted from the spectrogram and divided by; AudioMAE's by default, a mean
+            and twice a standard deviation over AudioSet.
         temperature: of the contrastive loss; the initial value if it is learned.
         learn_temperature: whether the temperature is a parameter.
-        granularity: whether the contrastive loss compares slices, within and across clips, or whole clips.
+        granularity: what the contrastive loss compares: ``"clip"``, the mean of all features of a window with
+            those of other windows; ``"slice"``, slices within and across windows, less what they share.
         contrast_weight, reconstruction_weight, adversarial_weight: of the loss of stage one.
-        gradient_penalty: its weight in the critic's loss; 0 in MARLIN's released recipe.
+        gradient_penalty: its weight in the critics' loss; WGAN-GP's by default, 0 in MARLIN's recipe.
         dropout: before the classifier.
         threshold: probability from which on a clip is labelled fake, chosen on validation data.
         calibration: see `avff_lib.models.calibration.Calibration`; fitted on validation data.
@@ -275,8 +311,13 @@ class AVFFMAEConfig:
     decoder_dim: Size = 384
     decoder_depth: Count = 4
     decoder_heads: Count = 6
+    audio_decoder_dim: Size = 512
+    audio_decoder_depth: Count = 16
+    audio_decoder_heads: Count = 16
+    audio_decoder_window: Annotated[int, (0, 256)] = 4
     critic_dim: Size = 1536
     reduced_dim: Size = 256
+    reduction: Literal["patch", "slice"] = "patch"
     agreement: bool = False
     detail: Annotated[int, (0, 8192)] = 0
     class_token: bool = True
@@ -284,24 +325,27 @@ class AVFFMAEConfig:
     audio_patch: tuple[Size, Size] = (16, 16)
     video_patch: tuple[Size, Size, Size] = (2, 16, 16)
     conv_stem: bool = False
-    duration: Seconds = 3.072
+    duration: Seconds = 3.093
     frame_count: Count = 16
     image_size: Pixels = 224
-    mean: Color = (0.485, 0.456, 0.406)
-    std: tuple[Positive, Positive, Positive] = (0.229, 0.224, 0.225)
+    mean: Color = (0.0, 0.0, 0.0)
+    std: tuple[Positive, Positive, Positive] = (1.0, 1.0, 1.0)
     sample_rate: Hertz = 16_000
-    mel: MelSettings = field(
-        default_factory=lambda: MelSettings(n_fft=1024, hop_length=64, n_mels=128, win_length=256)
+    mel: MelSettings | None = None
+    fbank: FbankSettings | None = field(
+        default_factory=lambda: FbankSettings(num_mel_bins=128, frame_length=25.0, frame_shift=4.0)
     )
-    audio_mean: Annotated[float, (-1e6, 1e6)] = -18.534
-    audio_std: Positive = 39.686
-    temperature: Annotated[float, (0, 1e6)] = 0.1
+    audio_mean: Annotated[float, (-1e6, 1e6)] = AUDIOMAE_MEAN
+    audio_std: Positive = AUDIOMAE_STD
+    temperature: Annotated[float, (0, 1e6)] = 0.05
     learn_temperature: bool = False
-    granularity: Literal["slice", "clip"] = "slice"
+    granularity: Literal["slice", "clip"] = "clip"
     contrast_weight: Weight = 0.01
     reconstruction_weight: Weight = 1.0
-    adversarial_weight: Weight = 0.1
-    gradient_penalty: Weight = 0.0
+    # MARLIN's weight. With ten times as much, which is sometimes reported, the critics drown the
+    # reconstruction within 100 steps.
+    adversarial_weight: Weight = 0.01
+    gradient_penalty: Weight = 10.0
     dropout: Share = 0.1
     threshold: Share = 0.5
     calibration: Calibration = field(default_factory=Calibration)
@@ -318,14 +362,8 @@ class AVFFMAEConfig:
             )
         if self.temperature <= 0:
             raise AVFFError(f"temperature is {self.temperature}; expected a number above 0")
-        mel, samples = self.mel_spec, to_samples(self.duration, self.sample_rate)
-        if mel.n_fft >= 2 * samples or (mel.win_length or 0) > mel.n_fft:
-            raise AVFFError(
-                f"mel.n_fft is {mel.n_fft}; expected win_length or more, and less than twice the {samples} "
-                "samples of a window"
-            )
         for name, size, part in (
-            ("n_mels", mel.n_mels, self.audio_patch[1]),
+            ("bands", self._spectrogram_size()[1], self.audio_patch[1]),
             ("frame_count", self.frame_count, self.video_patch[0]),
             ("image_size", self.image_size, self.video_patch[1]),
             ("image_size", self.image_size, self.video_patch[2]),
@@ -339,24 +377,49 @@ class AVFFMAEConfig:
                     f"the {stream} has {grid[0]} patches over time, which cannot be shared among "
                     f"{self.slices} slices; choose another duration, patch or number of slices"
                 )
-        for name, dim, heads in (
-            ("dim", self.dim, self.heads),
-            ("decoder_dim", self.decoder_dim, self.decoder_heads),
+        # Each axis of a position takes an even number of channels.
+        for name, dim, heads, axes in (
+            ("dim", self.dim, self.heads, 12),
+            ("decoder_dim", self.decoder_dim, self.decoder_heads, 6),
+            ("audio_decoder_dim", self.audio_decoder_dim, self.audio_decoder_heads, 4),
         ):
-            if dim % 12 or dim % heads:
-                raise AVFFError(f"{name} is {dim}; expected a multiple of 12 and of its {heads} heads")
-
-    @property
-    def mel_spec(self) -> MelSpec:
-        """``mel`` as a `MelSpec`."""
-        return MelSpec(**self.mel)
+            if dim % axes or dim % heads:
+                raise AVFFError(f"{name} is {dim}; expected a multiple of {axes} and of its {heads} heads")
+        window = self.audio_decoder_window
+        if window and any(length % window for length in self.audio_grid):
+            raise AVFFError(
+                f"audio_decoder_window is {window}; expected a part of the {self.audio_grid[0]} x "
+                f"{self.audio_grid[1]} patches over time and frequency, or 0"
+            )
 
     @property
     def audio_grid(self) -> tuple[int, int]:
         """Number of patches over time and over frequency."""
-        mel = self.mel_spec
-        columns = to_samples(self.duration, self.sample_rate) // mel.hop_length
-        return columns // self.audio_patch[0], mel.n_mels // self.audio_patch[1]
+        columns, bands = self._spectrogram_size()
+        return columns // self.audio_patch[0], bands // self.audio_patch[1]
+
+    def _spectrogram_size(self) -> tuple[int, int]:
+        """Columns that are whole hops, and bands."""
+        samples = to_samples(self.duration, self.sample_rate)
+        if (self.mel is None) == (self.fbank is None):
+            raise AVFFError("mel and fbank are both given, or neither; expected the settings of one of them")
+        if self.mel is not None:
+            mel = MelSpec(**self.mel)
+            if mel.n_fft >= 2 * samples or (mel.win_length or 0) > mel.n_fft:
+                raise AVFFError(
+                    f"mel.n_fft is {mel.n_fft}; expected win_length or more, and less than twice the "
+                    f"{samples} samples of a window"
+                )
+            return samples // mel.hop_length, mel.n_mels
+        assert self.fbank is not None
+        fbank = FbankSpec(**self.fbank)
+        length, shift = (int(self.sample_rate * ms * 0.001) for ms in (fbank.frame_length, fbank.frame_shift))
+        if length > samples:
+            raise AVFFError(
+                f"fbank.frame_length is {fbank.frame_length:g} ms; expected less than the window's "
+                f"{1000 * self.duration:g} ms"
+            )
+        return 1 + (samples - length) // shift, fbank.num_mel_bins
 
     @property
     def video_grid(self) -> tuple[int, int, int]:

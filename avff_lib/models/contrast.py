@@ -17,11 +17,15 @@ MIN_FEATURE_STD = 1e-4  # standard deviation over a batch; below it the features
 def contrastive_loss(
     features: Features, slices: int, temperature: float | Tensor
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """InfoNCE over slices of time, with the slices of the whole batch as negatives.
+    """InfoNCE in both directions, over whole windows or over slices of time, in the whole batch.
+
+    Windows are compared by the means of their features, as they are. Slices are compared less what all
+    slices of their window share, and less what all windows share at a slice: who speaks and where in the
+    window it is would tell slices apart without any synchrony.
 
     Args:
         features: of real windows.
-        slices: parts of time to compare; with 1, whole windows are compared.
+        slices: parts of time to compare; with 1, whole windows.
         temperature: see `avff_lib.nn.losses.info_nce`.
 
     Returns:
@@ -41,14 +45,10 @@ def contrastive_loss(
             f"{MIN_FEATURE_STD}); lower the learning rate, or check that the clips differ from each other"
         )
     audio, visual = (pool_to_steps(stream, slices) for stream in streams)  # (B, slices, D)
-    if slices > 1:
-        audio, visual = subtract_temporal_mean(audio), subtract_temporal_mean(visual)
     # Negatives come from the whole batch, across processes.
     audio, visual = distributed.gathered(audio), distributed.gathered(visual)
-    if len(audio) > 1:
-        # What all windows share at a position is its position code, by which alone slices could be told
-        # apart.
-        audio, visual = audio - audio.mean(dim=0), visual - visual.mean(dim=0)
+    if slices > 1:
+        audio, visual = centered(audio, visual)
     audio, visual = audio.flatten(0, 1), visual.flatten(0, 1)  # (B x slices, D)
     loss = info_nce(audio, visual, temperature)
     logged = {
@@ -57,3 +57,14 @@ def contrastive_loss(
         "feature_std": feature_std,
     }
     return loss, logged
+
+
+def centered(audio: Tensor, visual: Tensor) -> tuple[Tensor, Tensor]:
+    """Slices ``(B, K, D)`` of both streams less the mean over time of each window, and over all windows.
+
+    The second is the code of a slice's position, by which alone slices could be told apart.
+    """
+    audio, visual = subtract_temporal_mean(audio), subtract_temporal_mean(visual)
+    if len(audio) > 1:
+        audio, visual = audio - audio.mean(dim=0), visual - visual.mean(dim=0)
+    return audio, visual

@@ -5,12 +5,19 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import timm
 from einops import rearrange
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel, Wav2Vec2Config
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    PreTrainedConfig,
+    PreTrainedModel,
+    Wav2Vec2Config,
+    Wav2Vec2FeatureExtractor,
+)
 
 from avff_lib.errors import AVFFError
 from avff_lib.models.configs import NO_SPEC_AUGMENT, AudioSettings, VisualSettings, input_side
@@ -70,16 +77,19 @@ def audio_settings(config: PreTrainedConfig) -> AudioSettings:
     return cast(AudioSettings, {key: value for key, value in config.to_diff_dict().items() if key in known})
 
 
-def load_audio_backbone(name_or_folder: str) -> PreTrainedModel:
+def load_audio_backbone(name_or_folder: str) -> tuple[PreTrainedModel, int]:
     """Pretrained Wav2Vec2 from a hub id or from a local folder in transformers' format.
+
+    Returns:
+        The model, and the sample rate in Hz by its own feature extractor (``preprocessor_config.json``).
 
     Raises:
         AVFFError: it is not on this machine and cannot be downloaded, or is another model.
     """
 
-    def load(local_files_only: bool) -> PreTrainedModel:
+    def load(local_files_only: bool) -> tuple[PreTrainedModel, int]:
         # Without a stranger's code, and of its config without all that is no setting of the encoder.
-        options = {"local_files_only": local_files_only, "trust_remote_code": False}
+        options: dict[str, Any] = {"local_files_only": local_files_only, "trust_remote_code": False}
         config = AutoConfig.from_pretrained(name_or_folder, **options)
         if config.model_type != "wav2vec2" or config.add_adapter or config.adapter_attn_dim:
             raise AVFFError(
@@ -87,7 +97,13 @@ def load_audio_backbone(name_or_folder: str) -> PreTrainedModel:
                 "expects a wav2vec2 model without"
             )
         config = Wav2Vec2Config(**{**audio_settings(config), **NO_SPEC_AUGMENT})
-        return AutoModel.from_pretrained(name_or_folder, config=config, **options)
+        extractor = Wav2Vec2FeatureExtractor.from_pretrained(name_or_folder, **options)
+        if not extractor.do_normalize:
+            raise AVFFError(
+                f"{name_or_folder} was trained on waveforms as they are (do_normalize is false); the audio "
+                "encoder expects a model for zero mean and unit variance, as wav2vec2-base is"
+            )
+        return AutoModel.from_pretrained(name_or_folder, config=config, **options), extractor.sampling_rate
 
     return from_hub(name_or_folder, load)
 

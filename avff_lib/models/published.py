@@ -1,16 +1,20 @@
-"""Published encoder weights, mapped key by key onto `TokenEncoder`: VideoMAE, MARLIN, AudioMAE.
+"""Published weights, mapped key by key: AudioMAE for audio; MARLIN or VideoMAE for video.
 
-Every key of a file is either mapped or known to belong to an unused part (a decoder, a mask token); any other
-key is an error.
+Every key of a file is either mapped or known to belong to a part without use here (a mask token, a head for
+another task); any other key is an error. Each of them brings the preprocessing that it was trained on.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
+import json
 import re
+import warnings
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import torch
 from huggingface_hub import hf_hub_download
@@ -19,50 +23,72 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from avff_lib.errors import AVFFError
+from avff_lib.models.configs import AUDIOMAE_MEAN, AUDIOMAE_STD
 from avff_lib.models.hub import from_hub
+from avff_lib.nn.decoder import PatchDecoder
 from avff_lib.nn.patches import TokenEncoder
 from avff_lib.nn.positions import grid_positions
 from avff_lib.preprocess.frames import IMAGENET_MEAN, IMAGENET_STD
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+CARD_NAME = "config.json"
+# What VideoMAE's and MARLIN's cards call the heads of the attention.
+HEADS = {
+    "num_attention_heads": "encoder",
+    "decoder_num_attention_heads": "decoder",
+    "encoder_num_heads": "encoder",
+    "decoder_num_heads": "decoder",
+}
+MIN_TAU = 0.01  # of AudioMAE's cosine attention
 StateDict = dict[str, Tensor]
 
+# What each was trained on, as fields of an `AVFFMAEConfig`.
+MARLIN_SETTINGS: dict[str, Any] = {"mean": (0.0,) * 3, "std": (1.0,) * 3}
+VIDEOMAE_SETTINGS: dict[str, Any] = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
+AUDIOMAE_SETTINGS: dict[str, Any] = {"audio_mean": AUDIOMAE_MEAN, "audio_std": AUDIOMAE_STD}
 
-class Normalization(NamedTuple):
-    """Mean and standard deviation that an encoder's frames were normalised with, per RGB channel."""
-
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-
-
-IMAGENET = Normalization(IMAGENET_MEAN, IMAGENET_STD)
-NO_NORMALIZATION = Normalization((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-
-# Regular expression for the beginning of a key -> its name in `TokenEncoder`.
+# Regular expression for the beginning of a key -> its name in the encoder or in the decoder, or None.
+LAYER = (
+    (r"attention\.attention\.", "attn."),
+    (r"attention\.output\.dense\.", "attn.proj."),
+    (r"intermediate\.dense\.", "mlp.fc1."),
+    (r"output\.dense\.", "mlp.fc2."),
+    (r"layernorm_before\.", "norm1."),
+    (r"layernorm_after\.", "norm2."),
+)
 VIDEOMAE_KEYS = (
-    (r"(videomae\.)?embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
-    (r"(videomae\.)?encoder\.layer\.(\d+)\.attention\.attention\.", r"blocks.\2.attn."),
-    (r"(videomae\.)?encoder\.layer\.(\d+)\.attention\.output\.dense\.", r"blocks.\2.attn.proj."),
-    (r"(videomae\.)?encoder\.layer\.(\d+)\.intermediate\.dense\.", r"blocks.\2.mlp.fc1."),
-    (r"(videomae\.)?encoder\.layer\.(\d+)\.output\.dense\.", r"blocks.\2.mlp.fc2."),
-    (r"(videomae\.)?encoder\.layer\.(\d+)\.layernorm_before\.", r"blocks.\2.norm1."),
-    (r"(videomae\.)?encoder\.layer\.(\d+)\.layernorm_after\.", r"blocks.\2.norm2."),
-    (r"(videomae\.)?layernorm\.", "norm."),
+    (r"(videomae\.)?embeddings\.patch_embeddings\.projection\.", "encoder.patch_embed.proj."),
+    *((r"(videomae\.)?encoder\.layer\.(\d+)\." + key, r"encoder.blocks.\2." + name) for key, name in LAYER),
+    (r"(videomae\.)?layernorm\.", "encoder.norm."),
+    (r"encoder_to_decoder\.", "decoder.embed."),
+    *((r"decoder\.decoder_layers\.(\d+)\." + key, r"decoder.blocks.\1." + name) for key, name in LAYER),
+    (r"decoder\.(norm|head)\.", r"decoder.\1."),
+    (r"mask_token$|classifier\.|fc_norm\.", None),
 )
 MARLIN_KEYS = (
-    (r"encoder\.patch_embedding\.projection\.", "patch_embed.proj."),
-    (r"encoder\.pos_embedding\.emb$", "positions"),
-    (r"encoder\.blocks\.(\d+)\.mlp\.layers\.0\.linear\.", r"blocks.\1.mlp.fc1."),
-    (r"encoder\.blocks\.(\d+)\.mlp\.layers\.1\.linear\.", r"blocks.\1.mlp.fc2."),
-    (r"encoder\.blocks\.(\d+)\.", r"blocks.\1."),
-    (r"encoder\.norm\.", "norm."),
+    (r"(?:marlin\.)?encoder\.patch_embedding\.projection\.", "encoder.patch_embed.proj."),
+    (r"(?:marlin\.)?(encoder|decoder)\.pos_embedding\.emb$", r"\1.positions"),
+    (r"(?:marlin\.)?(encoder|decoder)\.blocks\.(\d+)\.mlp\.layers\.0\.linear\.", r"\1.blocks.\2.mlp.fc1."),
+    (r"(?:marlin\.)?(encoder|decoder)\.blocks\.(\d+)\.mlp\.layers\.1\.linear\.", r"\1.blocks.\2.mlp.fc2."),
+    (r"(?:marlin\.)?(encoder|decoder)\.blocks\.(\d+)\.", r"\1.blocks.\2."),
+    (r"(?:marlin\.)?(encoder|decoder)\.norm\.", r"\1.norm."),
+    (r"enc_dec_proj\.", "decoder.embed."),
+    (r"decoder\.head\.", "decoder.head."),
+    (r"decoder\.mask_token$|discriminator\.", None),
 )
 AUDIOMAE_KEYS = (
-    (r"patch_embed\.proj\.", "patch_embed.proj."),
-    (r"pos_embed$", "positions"),
-    (r"cls_token$", "class_token"),
-    (r"blocks\.(\d+)\.", r"blocks.\1."),
-    (r"norm\.", "norm."),
+    (r"patch_embed\.proj\.", "encoder.patch_embed.proj."),
+    (r"pos_embed$", "encoder.positions"),
+    (r"cls_token$", "encoder.class_token"),
+    (r"blocks\.(\d+)\.", r"encoder.blocks.\1."),
+    (r"norm\.", "encoder.norm."),
+    (r"decoder_embed\.", "decoder.embed."),
+    (r"decoder_pos_embed$", "decoder.positions"),
+    (r"decoder_blocks\.(\d+)\.attn\.tau$", r"decoder.blocks.\1.attn.logit_scale"),
+    (r"decoder_blocks\.(\d+)\.", r"decoder.blocks.\1."),
+    (r"decoder_norm\.", "decoder.norm."),
+    (r"decoder_pred\.", "decoder.head."),
+    (r"mask_token$|head\.|fc_norm\.", None),
 )
 # timm's fused parameter -> the separate ones that it is concatenated from; transformers renames the biases
 # when it saves.
@@ -71,12 +97,30 @@ QKV_KEYS = (
     ("qkv.bias", ("q_bias", "v_bias")),
     ("qkv.bias", ("query.bias", "value.bias")),
 )
-# The other half of an autoencoder, and heads for other tasks.
-UNUSED_KEYS = r"decoder|mask_token$|encoder_to_decoder\.|enc_dec_proj\.|discriminator\.|classifier\.|head\."
 
 
-def read_visual_weights(name: str) -> tuple[StateDict, Normalization]:
-    """Weights of VideoMAE (transformers' format) or MARLIN (its own format), and the normalisation of frames.
+@dataclass(frozen=True, eq=False)
+class PublishedWeights:
+    """The weights of a published masked autoencoder under the names of `TokenEncoder` and `PatchDecoder`.
+
+    Attributes:
+        name: where they are from, for messages.
+        encoder: by name.
+        decoder: by name; empty if the file holds none.
+        settings: the preprocessing that they were trained on, as fields of an
+            `avff_lib.models.configs.AVFFMAEConfig`.
+        heads: of the attention in encoder and decoder, where a card beside the file states them.
+    """
+
+    name: str
+    encoder: StateDict
+    decoder: StateDict
+    settings: dict[str, Any]
+    heads: dict[str, int] = field(default_factory=dict)
+
+
+def read_video_mae(name: str) -> PublishedWeights:
+    """Weights of MARLIN (its releases' format, or the hub's) or of VideoMAE (transformers' format).
 
     Args:
         name: hub id, folder, or file.
@@ -84,14 +128,23 @@ def read_visual_weights(name: str) -> tuple[StateDict, Normalization]:
     Raises:
         AVFFError: they are not on this machine and cannot be downloaded, or are of another model.
     """
-    state = _read(name)
-    if any(key.startswith("encoder.patch_embedding.") for key in state):
-        return _rename(state, MARLIN_KEYS, name), NO_NORMALIZATION  # MARLIN takes pixels in [0, 1]
-    return _rename(state, VIDEOMAE_KEYS, name), IMAGENET
+    state, card = _read(name)
+    heads = {part: card[key] for key, part in HEADS.items() if key in card}
+    marlin = any("encoder.patch_embedding." in key for key in state)
+    encoder, decoder = _rename(state, MARLIN_KEYS if marlin else VIDEOMAE_KEYS, name)
+    if "embed.weight" in decoder:  # in both it has no bias
+        decoder["embed.bias"] = torch.zeros(len(decoder["embed.weight"]))
+    if not marlin:
+        return PublishedWeights(name, encoder, decoder, VIDEOMAE_SETTINGS, heads)
+    for key in ("head.weight", "head.bias"):
+        if key in decoder and decoder[key].shape[0] % 3 == 0:
+            # MARLIN's values of a tubelet begin with the colour, those here end with it.
+            decoder[key] = decoder[key].unflatten(0, (3, -1)).transpose(0, 1).flatten(0, 1)
+    return PublishedWeights(name, encoder, decoder, MARLIN_SETTINGS, heads)
 
 
-def read_audio_weights(name: str) -> StateDict:
-    """Weights of AudioMAE, in its own format or in timm's, which has the same names.
+def read_audiomae(name: str) -> PublishedWeights:
+    """Weights of AudioMAE, in its own format or, without a decoder, in timm's, which has the same names.
 
     Args:
         name: hub id, folder, or file.
@@ -99,20 +152,26 @@ def read_audio_weights(name: str) -> StateDict:
     Raises:
         AVFFError: they are not on this machine and cannot be downloaded, or are of another model.
     """
-    state = _rename(_read(name), AUDIOMAE_KEYS, name)
-    token, positions = state.get("class_token"), state.get("positions")
+    encoder, decoder = _rename(_read(name)[0], AUDIOMAE_KEYS, name)
+    token, positions = encoder.get("class_token"), encoder.get("positions")
     if token is None or positions is None or token.shape[-1:] != positions.shape[-1:]:
         raise AVFFError(
             f"{name} lacks cls_token or pos_embed, or the two differ in length; choose a complete "
             "AudioMAE checkpoint"
         )
-    # The first position is the class token's; those of the patches follow, time-major.
+    # The first position is the class token's; those of the patches follow, time-major. The decoder drops it.
     positions = _rows(positions)
-    return state | {"class_token": token + positions[:1], "positions": positions[1:]}
+    encoder |= {"class_token": (token + positions[:1]).flatten(), "positions": positions[1:]}
+    if "positions" in decoder:
+        decoder["positions"] = _rows(decoder["positions"])[1:]
+    for key, tau in decoder.items():
+        if key.endswith("logit_scale"):
+            decoder[key] = -tau.clamp(min=MIN_TAU).log()  # timm multiplies where AudioMAE divides
+    return PublishedWeights(name, encoder, decoder, AUDIOMAE_SETTINGS)
 
 
-def load_encoder(encoder: TokenEncoder, state: StateDict, name: str) -> None:
-    """Load ``state`` into ``encoder``, strictly.
+def load_encoder(encoder: TokenEncoder, weights: PublishedWeights) -> None:
+    """Load an encoder, strictly.
 
     Of an AudioMAE for longer windows the positions of the first moments are used, which is right as long as
     it has as many bands. VideoMAE's file holds no positions, since they are computed: sine-cosine codes of
@@ -120,34 +179,59 @@ def load_encoder(encoder: TokenEncoder, state: StateDict, name: str) -> None:
 
     Args:
         encoder: changed in place.
-        state: as `read_visual_weights` or `read_audio_weights` returns it.
-        name: of the weights, for error messages.
+        weights: as `read_video_mae` or `read_audiomae` returns them.
 
     Raises:
         AVFFError: a weight is missing, unexpected, or of another shape.
     """
-    expected = encoder.state_dict()
-    count, dim = encoder.positions.shape
+    _load(encoder, weights.encoder, weights, "encoder")
+
+
+def load_decoder(decoder: PatchDecoder, weights: PublishedWeights) -> None:
+    """Load a decoder, strictly; where the file holds none, warn and leave it as it is.
+
+    Args:
+        decoder: changed in place.
+        weights: as `read_video_mae` or `read_audiomae` returns them.
+
+    Raises:
+        AVFFError: a weight is missing, unexpected, or of another shape.
+    """
+    if not weights.decoder:
+        warnings.warn(f"{weights.name} holds no decoder; it starts from random weights", stacklevel=3)
+        return
+    _load(decoder, weights.decoder, weights, "decoder")
+
+
+def _load(
+    module: TokenEncoder | PatchDecoder, state: StateDict, weights: PublishedWeights, part: str
+) -> None:
+    expected, name = module.state_dict(), weights.name
+    count, dim = module.positions.shape
     state = _fuse_qkv(state)
     positions = _rows(state.get("positions", grid_positions((count,), dim)))
     # For a video it is not known whether additional positions belong to more time or to larger frames.
-    state["positions"] = positions[:count] if len(encoder.grid) == 2 else positions
-    if "class_token" in state:
-        state["class_token"] = state["class_token"].flatten()
+    state["positions"] = positions[:count] if len(module.grid) == 2 else positions
     mismatched = sorted(state.keys() ^ expected.keys())
     if mismatched:
         first = mismatched[0]
-        where = "is missing from" if first in expected else "is no weight of the encoder, but is in"
+        where = "is missing from" if first in expected else f"is no weight of the {part}, but is in"
         raise AVFFError(
-            f"{first} {where} {name} ({len(mismatched)} such weights); choose a checkpoint of this size"
+            f"{first} {where} the {part} of {name} ({len(mismatched)} such weights); choose a checkpoint of "
+            "this size"
         )
     for key, tensor in state.items():
         if tensor.shape != expected[key].shape:
             raise AVFFError(
-                f"{key} has shape {tuple(tensor.shape)} in {name}, the encoder asks for "
+                f"{key} has shape {tuple(tensor.shape)} in the {part} of {name}, the model asks for "
                 f"{tuple(expected[key].shape)}; choose a checkpoint of this size"
             )
-    encoder.load_state_dict(state)
+    if weights.heads.get(part, module.heads) != module.heads:
+        raise AVFFError(
+            f"the {part} of {name} has {weights.heads[part]} heads, the model {module.heads}; choose a "
+            "checkpoint of this size"
+        )
+    module.load_state_dict(state)
 
 
 def _fuse_qkv(state: StateDict) -> StateDict:
@@ -177,25 +261,27 @@ def _rows(positions: Tensor) -> Tensor:
     return torch.atleast_2d(positions).flatten(0, -2)
 
 
-def _rename(state: StateDict, rules: tuple[tuple[str, str], ...], name: str) -> StateDict:
-    renamed = {}
+def _rename(
+    state: StateDict, rules: tuple[tuple[str, str | None], ...], name: str
+) -> tuple[StateDict, StateDict]:
+    """The weights of encoder and decoder."""
+    parts: dict[str, StateDict] = {"encoder": {}, "decoder": {}}
     for key, tensor in state.items():
-        for pattern, replacement in rules:
-            match = re.match(pattern, key)
-            if match:
-                renamed[match.expand(replacement) + key[match.end() :]] = tensor.float()
-                break
-        else:
-            if not re.match(UNUSED_KEYS, key):
-                raise AVFFError(
-                    f"{name} holds the weight {key}, which belongs to no known part; expected the weights of "
-                    "VideoMAE or MARLIN for video, of AudioMAE for audio"
-                )
-    return renamed
+        found = next(((match, new) for pattern, new in rules if (match := re.match(pattern, key))), None)
+        if found is None:
+            raise AVFFError(
+                f"{name} holds the weight {key}, which belongs to no known part; expected the weights of "
+                "VideoMAE or MARLIN for video, of AudioMAE for audio"
+            )
+        match, new = found
+        if new is not None:
+            part, _, rest = (match.expand(new) + key[match.end() :]).partition(".")
+            parts[part][rest] = tensor.float()
+    return parts["encoder"], parts["decoder"]
 
 
-def _read(name: str) -> StateDict:
-    """The tensors of a file, a folder or a hub repository, by name."""
+def _read(name: str) -> tuple[StateDict, dict[str, Any]]:
+    """The tensors of a file, a folder or a hub repository, by name, and the card beside them, if any."""
     path = Path(name)
     if path.is_dir():
         files = [path / file for file in WEIGHT_FILES if (path / file).exists()]
@@ -206,6 +292,10 @@ def _read(name: str) -> StateDict:
         path = files[0]
     if not path.exists():
         path = Path(from_hub(name, functools.partial(_download, name)))
+    return _tensors(path), _card(path.with_name(CARD_NAME))
+
+
+def _tensors(path: Path) -> StateDict:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -224,9 +314,20 @@ def _read(name: str) -> StateDict:
     }
 
 
+def _card(path: Path) -> dict[str, Any]:
+    """What a ``config.json`` states; nothing, if there is none or it is something else."""
+    try:
+        card = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return card if isinstance(card, dict) else {}
+
+
 def _download(name: str, local_files_only: bool) -> str:
-    """Path of the first of `WEIGHT_FILES` that a hub repository has."""
+    """Path of the first of `WEIGHT_FILES` that a hub repository has, its card beside it."""
     preferred, fallback = WEIGHT_FILES
+    with contextlib.suppress(EntryNotFoundError):
+        hf_hub_download(name, CARD_NAME, local_files_only=local_files_only)
     try:
         return hf_hub_download(name, preferred, local_files_only=local_files_only)
     except EntryNotFoundError:

@@ -79,6 +79,7 @@ class TokenEncoder(nn.Module):
     Attributes:
         positions: buffer ``(N, D)``; sine-cosine codes, or those of a published checkpoint.
         grid: number of tokens along each axis, time first.
+        heads: of the attention.
         class_token: ``(D,)`` or None; it takes part in attention and is dropped from the output. AudioMAE has
             one, VideoMAE has none.
     """
@@ -97,7 +98,7 @@ class TokenEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.patch_embed = patch_embed
-        self.grid = grid
+        self.grid, self.heads = grid, heads
         self.register_buffer("positions", grid_positions(grid, dim))
         self.class_token = nn.Parameter(0.02 * torch.randn(dim)) if class_token else None
         self.blocks = nn.ModuleList(Block(dim, heads) for _ in range(depth))

@@ -8,9 +8,10 @@ from functools import cache
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torchaudio.compliance import kaldi
 from torchaudio.transforms import AmplitudeToDB, MelSpectrogram
 
-from avff_lib.preprocess.spec import MelSpec
+from avff_lib.preprocess.spec import FbankSpec, MelSpec
 
 
 def normalize_waveform(waveform: Float[Tensor, " s"]) -> Float[Tensor, " s"]:
@@ -58,6 +59,43 @@ def log_mel(
         )
     to_mel, to_db = _transforms(sample_rate, mel)
     return to_db(to_mel(waveform))
+
+
+def fbank(
+    waveform: Float[Tensor, " s"], sample_rate: int = 16_000, spec: FbankSpec | None = None
+) -> Float[Tensor, "m n"]:
+    """Kaldi's log filterbank, as AudioMAE was trained on it.
+
+    Windows of Hann's form, each without its mean and with pre-emphasis of 0.97; mel filters by Kaldi's
+    formula; the natural logarithm of the power, at least -15.9 (float32's epsilon). No column reaches beyond
+    the waveform, and there is no floor that depends on the rest of it.
+
+    Args:
+        waveform: ``(S,)`` float32 in [-1, 1]; at least one window long.
+        sample_rate: in Hz.
+        spec: window, hop and number of filters; by default AudioMAE's 25 ms, 10 ms and 128.
+
+    Returns:
+        ``(num_mel_bins, 1 + (S - window) // hop)`` float32. Source: AudioMAE (Huang et al. 2022), its
+        released data loader.
+
+    Raises:
+        ValueError: ``waveform`` is not one-dimensional, or shorter than a window.
+    """
+    spec = spec or FbankSpec()
+    if waveform.ndim != 1 or 1000 * len(waveform) < spec.frame_length * sample_rate:
+        raise ValueError(
+            f"waveform is {tuple(waveform.shape)}; expected one clip (S,) of {spec.frame_length:g} ms or more"
+        )
+    return kaldi.fbank(
+        (waveform - waveform.mean())[None],
+        htk_compat=True,
+        sample_frequency=sample_rate,
+        use_energy=False,
+        window_type="hanning",
+        dither=0.0,
+        **asdict(spec),
+    ).T
 
 
 @cache

@@ -15,7 +15,7 @@ from torch import Tensor
 from avff_lib.errors import AVFFError
 from avff_lib.media.clip import Clip, to_samples
 from avff_lib.media.decode import read_clip
-from avff_lib.preprocess.audio import log_mel, normalize_waveform
+from avff_lib.preprocess.audio import fbank, log_mel, normalize_waveform
 from avff_lib.preprocess.frames import normalize_frames, resize_frames
 from avff_lib.preprocess.spec import InputSpec, MelSpec, ModelInputs
 
@@ -30,7 +30,7 @@ def prepare(clip: Clip, spec: InputSpec) -> ModelInputs:
         spec: the inputs that the model expects.
 
     Returns:
-        A batch of one: frames ``(1, T, 3, H, W)``; audio ``(1, S)`` or ``(1, n_mels, N)``.
+        A batch of one: frames ``(1, T, 3, H, W)``; audio ``(1, S)`` or ``(1, bands, N)``.
 
     Raises:
         AVFFError: the clip is too short, has no frame, or has another sample rate.
@@ -51,8 +51,10 @@ def prepare(clip: Clip, spec: InputSpec) -> ModelInputs:
     waveform = torch.from_numpy(clip.waveform[:count])  # (S,)
     if spec.audio == "waveform":
         audio = normalize_waveform(waveform)
-    else:
+    elif spec.audio == "mel":
         audio = log_mel(waveform, spec.sample_rate, spec.mel)  # (n_mels, N)
+    else:
+        audio = fbank(waveform, spec.sample_rate, spec.fbank)  # (num_mel_bins, N)
     return ModelInputs(normalize_frames(pixels, spec.mean, spec.std)[None], audio[None])
 
 

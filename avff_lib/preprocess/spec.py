@@ -31,6 +31,23 @@ class MelSpec:
 
 
 @dataclass(frozen=True)
+class FbankSpec:
+    """Settings of Kaldi's filterbank, by the names of ``torchaudio.compliance.kaldi.fbank``.
+
+    The defaults are AudioMAE's.
+
+    Attributes:
+        num_mel_bins: number of filters, between 20 Hz and half the sample rate.
+        frame_length: milliseconds in the window of a column.
+        frame_shift: milliseconds from one column to the next.
+    """
+
+    num_mel_bins: int = 128
+    frame_length: float = 25.0
+    frame_shift: float = 10.0
+
+
+@dataclass(frozen=True)
 class InputSpec:
     """The inputs that a model expects, as `avff_lib.preprocess.prepare` prepares them.
 
@@ -40,8 +57,10 @@ class InputSpec:
         image_size: height and width of a frame in pixels.
         mean, std: per RGB channel, applied to values in [0, 1].
         sample_rate: of the audio, in Hz.
-        audio: ``"waveform"``, zero mean and unit variance, or ``"mel"``, log-mel in dB.
+        audio: ``"waveform"``, zero mean and unit variance; ``"mel"``, log-mel in dB; or ``"fbank"``, Kaldi's
+            filterbank in natural logarithms.
         mel: settings used when ``audio == "mel"``.
+        fbank: settings used when ``audio == "fbank"``.
     """
 
     duration: float = 1.0
@@ -50,8 +69,9 @@ class InputSpec:
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
     sample_rate: int = 16_000
-    audio: Literal["waveform", "mel"] = "waveform"
+    audio: Literal["waveform", "mel", "fbank"] = "waveform"
     mel: MelSpec = MelSpec()
+    fbank: FbankSpec = FbankSpec()
 
     @property
     def frame_times(self) -> np.ndarray:
@@ -65,7 +85,7 @@ class ModelInputs:
 
     Attributes:
         frames: ``(B, T, 3, H, W)`` float32, normalised RGB.
-        audio: ``(B, S)`` float32 waveform, or ``(B, n_mels, N)`` float32 log-mel in dB.
+        audio: ``(B, S)`` float32 waveform, or ``(B, bands, N)`` float32 spectrogram.
     """
 
     frames: Float[Tensor, "b t 3 h w"]

@@ -30,6 +30,7 @@ class TrainConfig:
         encoder_lr: the same for the two encoders; 0 freezes them.
         warmup: share of the steps spent on warming up.
         weight_decay: of AdamW, on matrices only.
+        beta2: of AdamW; 0.999 by default, 0.95 in the pre-training of masked autoencoders.
         clip_norm: largest norm of the gradient, which is scaled down to it.
         save_every: steps between two saved states; a killed run loses at most these.
         seed: of the batches, dropout and masks.
@@ -53,6 +54,7 @@ class TrainConfig:
     encoder_lr: float = 1e-3
     warmup: float = 0.05
     weight_decay: float = 0.05
+    beta2: float = 0.999
     clip_norm: float = 1.0
     save_every: int = 50
     seed: int = 0
@@ -77,6 +79,8 @@ class TrainConfig:
             )
         if not 0 < self.layer_decay <= 1:
             raise AVFFError(f"layer_decay is {self.layer_decay}; expected above 0 and at most 1")
+        if not 0 < self.beta2 < 1:
+            raise AVFFError(f"beta2 is {self.beta2}; expected a number between 0 and 1")
         if not 0 <= self.ema < 1:
             raise AVFFError(f"ema is {self.ema}; expected from 0 (no average) to below 1")
         if self.batch_size % self.accumulate:

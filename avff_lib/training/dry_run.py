@@ -180,7 +180,7 @@ class _Trial:
         batch = next(iter(loader))
         frames, audio, labels = self.fabric.to_device((batch.inputs.frames, batch.inputs.audio, batch.labels))
         generator = torch.Generator().manual_seed(self.config.seed)
-        with self.fabric.autocast(), _saved(self.model) as kept:
+        with self.fabric.autocast(), saved_storages(self.model) as kept:
             logged = self.objective(self.model, ModelInputs(frames, audio), labels, generator)
         bytes_kept = sum(kept.values())
         (logged["loss"] + logged.get("critic_loss", 0.0)).backward()
@@ -212,7 +212,7 @@ class _Trial:
 
 
 @contextmanager
-def _saved(model: Detector) -> Iterator[dict[int, int]]:
+def saved_storages(model: Detector) -> Iterator[dict[int, int]]:
     """Collects the storages that autograd keeps meanwhile, by address, without the model's own weights."""
     own = {tensor.untyped_storage().data_ptr() for tensor in [*model.parameters(), *model.buffers()]}
     kept: dict[int, int] = {}

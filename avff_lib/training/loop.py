@@ -130,12 +130,12 @@ def fit(
     if distributed.mean(torch.tensor(float(len(history)), device=fabric.device)) != len(history):
         raise AVFFError(f"{out} does not hold the same for every process; choose a folder that all can see")
     # Made anew for the length that the run has now; the rates it starts from are in the optimiser's state.
-    schedule = get_cosine_schedule_with_warmup(
-        plain_optimizers[0],
-        math.ceil(config.warmup * config.steps),
-        config.steps,
-        last_epoch=len(history) - 1,
-    )
+    schedules = [
+        get_cosine_schedule_with_warmup(
+            optimizer, math.ceil(config.warmup * config.steps), config.steps, last_epoch=len(history) - 1
+        )
+        for optimizer in plain_optimizers
+    ]
 
     loader = make_loader(
         dataset,
@@ -167,14 +167,15 @@ def fit(
     if validation and validation.is_due(history):  # it failed, or the run is to end where it was stopped
         finish_step()
     for step in _shown(range(len(history), config.steps), first and log is None):
-        lr, skipped = max(schedule.get_last_lr()), history[-1]["skipped_steps"] if history else 0
+        lr, skipped = max(schedules[0].get_last_lr()), history[-1]["skipped_steps"] if history else 0
         logged, usable = _update(fabric, task, optimizers, batches, config, step)
         record = {"step": step, "lr": lr, **logged, "skipped_steps": skipped + (not usable)}
         if not usable:
             _stop_if_stuck(history, record, config)
         elif average:
             update_average(average, model, updates=step - int(skipped))
-        schedule.step()
+        for schedule in schedules:
+            schedule.step()
         history.append(record)
         finish_step()
 

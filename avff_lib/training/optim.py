@@ -24,7 +24,8 @@ TOKENS = ("cls_token", "class_token", "pos_embed")  # matrices by shape only
 def make_optimizers(model: Detector, config: TrainConfig, device: torch.device) -> list[torch.optim.AdamW]:
     """One for the model and, where it has a critic, one for that: the two pull against each other."""
     fused = device.type in ("cpu", "cuda")
-    optimizers = [torch.optim.AdamW(parameter_groups(model, config), fused=fused)]
+    groups = parameter_groups(model, config)
+    optimizers = [torch.optim.AdamW(groups, betas=(0.9, config.beta2), fused=fused)]
     critic = [parameter for name, parameter in model.named_parameters() if name.startswith("critic.")]
     if critic:
         optimizers.append(

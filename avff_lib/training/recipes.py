@@ -55,10 +55,11 @@ def paper(family: Family, stage: Stage) -> TrainConfig:
     """The scale that is commonly reported for the paper: LRS3, then FakeAVCeleb. Not tried out here.
 
     Commonly reported are AdamW, a rate of 1.5e-4, batches of 32, a cosine with warm-up and hundreds
-    of epochs for stage one; what is not reported for stage two follows the fine-tuning of masked
-    autoencoders (He et al. 2022, MAE; Tong et al. 2022, VideoMAE): a lower rate for each layer further
-    down, and 50 epochs. Nothing is reported for `AVFF`, which gets the same, its encoders a tenth
-    of the rate in stage one, since they were trained before on something else than this loss.
+    of epochs for stage one; AdamW's betas are those of MARLIN's and VideoMAE's recipes. What is not
+    reported for stage two follows the fine-tuning of masked autoencoders (He et al. 2022, MAE; Tong et
+    al. 2022, VideoMAE): a lower rate for each layer further down, and 50 epochs. Nothing is reported for
+    `AVFF`, which gets the same, its encoders a tenth of the rate in stage one, since they were trained
+    before on something else than this loss.
     """
     common = TrainConfig(
         batch_size=32, warmup=0.05, weight_decay=0.05, precision="bf16-mixed", save_every=1000, keep_last=2
@@ -66,7 +67,8 @@ def paper(family: Family, stage: Stage) -> TrainConfig:
     if stage == 1:
         # 200 epochs of one window a clip: 200 x 118,516 / 32 = 740,725 steps.
         lr, steps = 1.5e-4, 200 * LRS3_CLIPS // common.batch_size
-        return replace(common, steps=steps, lr=lr, encoder_lr=lr if family == "AVFFMAE" else 1.5e-5)
+        encoder_lr = lr if family == "AVFFMAE" else 1.5e-5
+        return replace(common, steps=steps, lr=lr, encoder_lr=encoder_lr, beta2=0.95)
     # 50 x 15,081 / 32 = 23,564 steps. VideoMAE's rate is 1e-3 for 256 windows: 1.25e-4 for 32.
     return replace(
         common,
