@@ -1,4 +1,4 @@
-"""What does each part of the paper's model contribute? Short runs, the same for all.
+"""What does each part of the small masked autoencoder contribute? Short runs, the same for all.
 
     python results/ablations.py
 

@@ -371,6 +371,7 @@ def test_every_weight_must_fit(load):
     state, write_and_load = load
     for key in used(state):
         assert_refused(write_and_load, {**state, key: torch.zeros(3, 5)})
+        assert_refused(write_and_load, {**state, key: torch.zeros(())})
 
 
 def test_no_weight_may_be_left_over(load):

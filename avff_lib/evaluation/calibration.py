@@ -24,13 +24,10 @@ from sklearn.model_selection import GroupKFold
 
 from avff_lib.errors import AVFFError
 from avff_lib.evaluation.metrics import best_threshold
-from avff_lib.models.calibration import Calibration
+from avff_lib.models.calibration import PROBABILITY_EPSILON, Calibration
 
 TARGET_ERROR_RATE = 0.05  # on either side of the unsure range
 CROSS_FIT_FOLDS = 5
-PROBABILITY_EPSILON = (
-    1e-6  # probabilities are clipped to this distance from 0 and 1; float32 is no finer at 1
-)
 
 
 def fit_platt_scaling(labels: np.ndarray, scores: np.ndarray) -> tuple[float, float]:

@@ -23,7 +23,6 @@ from avff_lib.data.manifest import Row
 from avff_lib.data.shards import StoredExample
 from avff_lib.errors import AVFFError
 from avff_lib.evaluation.calibration import (
-    PROBABILITY_EPSILON,
     TARGET_ERROR_RATE,
     check_target_fpr,
     choose_threshold,
@@ -36,7 +35,7 @@ from avff_lib.evaluation.summary import compute_metrics, count_clips, summarize
 from avff_lib.inference.prediction import FilePrediction
 from avff_lib.inference.predictor import FileAnalysis, analyze_file, score_pieces
 from avff_lib.models import Detector
-from avff_lib.models.calibration import Calibration
+from avff_lib.models.calibration import PROBABILITY_EPSILON, Calibration
 from avff_lib.models.ood import STREAM_OF, OODDetector
 from avff_lib.utils.parallel import parallel_map
 

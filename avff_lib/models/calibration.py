@@ -11,7 +11,7 @@ from scipy.special import expit, logit
 
 from avff_lib.errors import AVFFError
 
-MIN_PROBABILITY = 1e-6  # and largest, 1 less that, where logits are averaged; float32 is no finer at 1
+PROBABILITY_EPSILON = 1e-6  # distance from 0 and 1 for a finite logit; float32 is no finer at 1
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Calibration:
         """Raw probabilities of a face's windows ``(N,)`` -> its raw score."""
         if self.pooling == "probability":
             return float(np.mean(raw))
-        return float(expit(np.mean(logit(np.clip(raw, MIN_PROBABILITY, 1 - MIN_PROBABILITY)))))
+        return float(expit(np.mean(logit(np.clip(raw, PROBABILITY_EPSILON, 1 - PROBABILITY_EPSILON)))))
 
     def apply(self, raw: np.ndarray | float) -> np.ndarray:
         """Raw scores of files, of any shape -> probabilities of fake; their order stays the same."""

@@ -133,11 +133,11 @@ def read_video_mae(name: str) -> PublishedWeights:
     marlin = any("encoder.patch_embedding." in key for key in state)
     encoder, decoder = _rename(state, MARLIN_KEYS if marlin else VIDEOMAE_KEYS, name)
     if "embed.weight" in decoder:  # in both it has no bias
-        decoder["embed.bias"] = torch.zeros(len(decoder["embed.weight"]))
+        decoder["embed.bias"] = torch.zeros(decoder["embed.weight"].shape[:1])
     if not marlin:
         return PublishedWeights(name, encoder, decoder, VIDEOMAE_SETTINGS, heads)
     for key in ("head.weight", "head.bias"):
-        if key in decoder and decoder[key].shape[0] % 3 == 0:
+        if key in decoder and decoder[key].ndim and len(decoder[key]) % 3 == 0:
             # MARLIN's values of a tubelet begin with the colour, those here end with it.
             decoder[key] = decoder[key].unflatten(0, (3, -1)).transpose(0, 1).flatten(0, 1)
     return PublishedWeights(name, encoder, decoder, MARLIN_SETTINGS, heads)
