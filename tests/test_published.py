@@ -351,6 +351,7 @@ def assert_refused(call, *args, saying: str = "choose|expected|copy") -> None:
     with pytest.raises(AVFFError, match=saying) as caught:
         call(*args)
     assert "\n" not in str(caught.value)
+    assert "weights_only" not in str(caught.value)  # torch's advice to run a stranger's code
 
 
 def used(state: dict) -> list[str]:

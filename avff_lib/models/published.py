@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import functools
 import json
+import pickle
 import re
 import warnings
 from dataclasses import dataclass, field
@@ -302,6 +303,11 @@ def _tensors(path: Path) -> StateDict:
         # AudioMAE's file also holds its training arguments, an argparse.Namespace of plain values.
         with torch.serialization.safe_globals([argparse.Namespace]):
             state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:  # torch advises to load the file without the check that it failed
+        raise AVFFError(
+            f"{path} cannot be read as weights (it is damaged, or holds more than tensors and plain values); "
+            "copy the file anew"
+        ) from None
     except Exception as error:  # of a damaged pickle torch.load says anything from EOFError to KeyError
         reason = str(error).strip().split("\n")[0]
         raise AVFFError(f"{path} cannot be read as weights ({reason}); copy the file anew") from None
