@@ -88,7 +88,7 @@ def test_an_interrupted_run_goes_on_and_a_larger_one_adds_what_is_missing(rows, 
     with pytest.raises(KeyboardInterrupt):
         robustness.score_perturbed(model, rows[:4], NAMES, tmp_path)
     assert scored == [(number, "untouched", *NAMES) for number in "01"]
-    assert [path.name for path in tmp_path.iterdir()] == ["scores.json"]
+    assert [path.name for path in tmp_path.iterdir()] == ["scores.jsonl"]
     scored.clear()
     resumed, _ = robustness.score_perturbed(model, rows[:4], NAMES, tmp_path)
     assert scored == [(number, "untouched", *NAMES) for number in "23"]
@@ -104,15 +104,37 @@ def test_an_interrupted_run_goes_on_and_a_larger_one_adds_what_is_missing(rows, 
     assert at_once == more
 
 
+def test_each_clip_appends_a_line_and_one_cut_short_is_scored_again(rows, tmp_path, monkeypatch):
+    model, path = mini(), tmp_path / "scores.jsonl"
+    first, _ = robustness.score_perturbed(model, rows[:2], NAMES, tmp_path)
+    before = path.read_bytes()
+    both, _ = robustness.score_perturbed(model, rows[:3], NAMES, tmp_path)
+    after = path.read_bytes()
+    assert after.startswith(before)
+    assert after.count(b"\n") == before.count(b"\n") + 1
+    path.write_bytes(after[:-20])  # killed while it was writing
+    scored, score_clip = [], robustness._score_clip
+    monkeypatch.setattr(
+        robustness,
+        "_score_clip",
+        lambda model, row, *rest: scored.append(row) or score_clip(model, row, *rest),
+    )
+    assert robustness.score_perturbed(model, rows[:3], NAMES, tmp_path) == (both, [])
+    assert scored == [rows[2]]
+    assert path.read_bytes() == after
+    assert first.items() <= both.items()
+
+
 def test_scores_of_something_else_are_not_mixed_in(rows, tmp_path):
     robustness.score_perturbed(mini(), rows[:1], (), tmp_path)
     with pytest.raises(AVFFError, match="scores with another detector"):
         robustness.score_perturbed(mini(1), rows[:1], (), tmp_path)
     with pytest.raises(AVFFError, match="scores with another seed"):
         robustness.score_perturbed(mini(), rows[:1], (), tmp_path, seed=1)
-    for broken in ("{", "[]", "{}", '{"scores": 3}'):
-        (tmp_path / "scores.json").write_text(broken)
-        with pytest.raises(AVFFError, match=r"scores\.json holds"):
+    settings = (tmp_path / "scores.jsonl").read_text().splitlines(keepends=True)[0]
+    for broken in ("{", "[]\n", "{}\n", '{"scores": 3}\n', f"{settings}[]\n", f'{settings}{{"path": 3}}\n'):
+        (tmp_path / "scores.jsonl").write_text(broken)
+        with pytest.raises(AVFFError, match=r"scores\.jsonl holds"):
             robustness.score_perturbed(mini(), rows[:1], (), tmp_path)
     with pytest.raises(AVFFError, match="'fog' does not exist; choose from saturation"):
         robustness.score_perturbed(mini(), rows[:1], ("fog",), tmp_path)
@@ -162,7 +184,7 @@ def test_the_command_draws_a_panel_for_each_perturbation(rows, tmp_path, capsys)
     assert cli.main([*command, "--clips", "4", "--perturbations", "contrast", "noise", "pixelation"]) == 0
     result = json.loads((out / "robustness.json").read_text())
     assert list(result["perturbations"]) == ["contrast", "noise", "pixelation"]
-    assert {path.name for path in out.iterdir()} == {"scores.json", "robustness.json", "robustness.png"}
+    assert {path.name for path in out.iterdir()} == {"scores.jsonl", "robustness.json", "robustness.png"}
     assert (out / "robustness.png").read_bytes().startswith(b"\x89PNG")
     assert "pixelation" in capsys.readouterr().out
     assert cli.main([*command, "--perturbations", "fog"]) == 2

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -31,9 +32,9 @@ from avff_lib.inference.predictor import score_pieces
 from avff_lib.media.clip import Clip
 from avff_lib.media.decode import read_clip
 from avff_lib.models import Detector
-from avff_lib.utils.atomic import atomic_write
+from avff_lib.utils.atomic import atomic_write, locked
 
-STATE_NAME = "scores.json"
+STATE_NAME = "scores.jsonl"
 UNTOUCHED = "untouched"
 PIECE_SECONDS = 4.0  # of whole frames in memory at once
 MAX_SIDE = 1920  # pixels, of these frames; as faces are tracked
@@ -71,9 +72,10 @@ def score_perturbed(
 ) -> tuple[Scores, list[Skipped]]:
     """Score clips as they are and under perturbations at all levels.
 
-    The scores are kept in ``folder`` and written after each clip. A second run with the same detector and
-    seed computes only what is missing: clips, or perturbations of clips. The noise of a clip is drawn once
-    for all levels, so that they differ in strength alone.
+    The scores are kept in ``folder``, and each clip appends its own as one line of JSON. A second run with
+    the same detector and seed computes only what is missing: clips, or perturbations of clips; one that is
+    started meanwhile waits. The noise of a clip is drawn once for all levels, so that they differ in strength
+    alone.
 
     Args:
         model: the detector.
@@ -92,24 +94,25 @@ def score_perturbed(
     check_names(names)
     model.eval()
     settings = _settings(model, seed)
-    scores = _read_state(folder / STATE_NAME, settings)
     wanted = (UNTOUCHED, *names)
     skipped = []
     folder.mkdir(parents=True, exist_ok=True)
-    for row in tqdm(rows, desc="perturbing and scoring", unit="clip"):
-        known = scores.get(str(row.path), {})
-        missing = [name for name in wanted if name not in known]
-        if not missing:
-            continue
-        try:
-            new = _score_clip(model, row, missing, seed)
-        except AVFFError as error:
-            skipped.append(Skipped(row, str(error)))
-            continue
-        scores[str(row.path)] = known | new
-        with atomic_write(folder / STATE_NAME) as path:
-            path.write_text(json.dumps({**settings, "scores": scores}) + "\n")
-    paths = [str(row.path) for row in rows if str(row.path) in scores]
+    with locked(folder):
+        scores = _read_state(folder / STATE_NAME, settings)
+        for row in tqdm(rows, desc="perturbing and scoring", unit="clip"):
+            known = scores.setdefault(str(row.path), {})
+            missing = [name for name in wanted if name not in known]
+            if not missing:
+                continue
+            try:
+                new = _score_clip(model, row, missing, seed)
+            except AVFFError as error:
+                skipped.append(Skipped(row, str(error)))
+                continue
+            known |= new
+            with (folder / STATE_NAME).open("a") as file:
+                file.write(json.dumps({"path": str(row.path), "scores": new}) + "\n")
+    paths = [str(row.path) for row in rows if scores[str(row.path)].keys() >= set(wanted)]
     return {path: {name: scores[path][name] for name in wanted} for path in paths}, skipped
 
 
@@ -228,19 +231,31 @@ def _settings(model: Detector, seed: int) -> dict[str, Any]:
 
 
 def _read_state(path: Path, settings: dict[str, Any]) -> Scores:
-    """Scores of an earlier run, none if there was none."""
+    """Scores of an earlier run; without one, the file is begun with a line of ``settings``.
+
+    A line that was not written to its end, by a run that was killed, is cut off.
+    """
     if not path.exists():
+        with atomic_write(path) as partial:
+            partial.write_text(json.dumps(settings) + "\n")
         return {}
+    text = path.read_bytes()
+    whole = text[: text.rfind(b"\n") + 1]
+    scores: Scores = {}
     try:
-        state = json.loads(path.read_text())
-        scores = state.pop("scores")
-    except (ValueError, KeyError, TypeError, AttributeError):
+        state, *entries = map(json.loads, whole.splitlines())
+        found = {name: state[name] for name in settings}
+        for entry in entries:
+            scores.setdefault(entry["path"], {}).update(entry["scores"])
+    except (ValueError, KeyError, TypeError):
         raise AVFFError(
             f"{path} holds no scores of an earlier run; remove it or choose another folder"
         ) from None
     for name, value in settings.items():
-        if state.get(name) != value:
+        if found[name] != value:
             raise AVFFError(
                 f"{path} holds scores with another {name}; choose another folder, or remove it to start anew"
             )
+    if len(whole) < len(text):
+        os.truncate(path, len(whole))
     return scores
