@@ -6,11 +6,12 @@ Each imports what it needs when it is called, so that ``avff --help`` answers at
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from tyro.extras import subcommand_cli_from_dict
+from tyro.extras import SubcommandApp
 
 from avff_lib import __version__
+from avff_lib.cli.data import check, manifest
 from avff_lib.cli.datasets import audit, prepare, synth
 from avff_lib.cli.demo import demo
 from avff_lib.cli.evaluate import evaluate
@@ -21,7 +22,20 @@ from avff_lib.cli.train import pretrain, train
 from avff_lib.errors import AVFFError
 from avff_lib.utils.extras import explain_missing_extra
 
-COMMANDS = (synth, audit, prepare, pretrain, train, evaluate, robustness, predict, sync, demo)
+Command = Callable[..., int | None]
+COMMANDS: tuple[Command, ...] = (
+    synth,
+    audit,
+    prepare,
+    pretrain,
+    train,
+    evaluate,
+    robustness,
+    predict,
+    sync,
+    demo,
+)
+DATA_COMMANDS: tuple[Command, ...] = (check, manifest)
 DESCRIPTION = "Audio-visual deepfake detection. `avff --version` prints the version."
 
 
@@ -43,12 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     try:
         with explain_missing_extra(" ".join(["avff", *arguments[:1]])):
-            status = subcommand_cli_from_dict(
-                {command.__name__: command for command in COMMANDS},
-                prog="avff",
-                description=DESCRIPTION,
-                args=arguments,
-            )
+            status = _app().cli(prog="avff", description=DESCRIPTION, args=arguments)
     except AVFFError as error:
         print(f"avff: {error}", file=sys.stderr)
         return 2
@@ -56,3 +65,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("avff: interrupted", file=sys.stderr)
         return 130
     return status or 0
+
+
+def _app() -> SubcommandApp:
+    app, data = SubcommandApp(), SubcommandApp()
+    for group, commands in ((data, DATA_COMMANDS), (app, COMMANDS)):
+        for command in commands:
+            group.command(command)
+    app.command(data, name="data", help="Datasets as they were downloaded: what is in one, and its manifest.")
+    return app
