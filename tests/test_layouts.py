@@ -303,6 +303,7 @@ def test_check_tells_what_is_there_missing_and_unreadable(video, tmp_path, capsy
     assert "gone.mp4" in out
     assert "listed more than once, and used once:" in out
     assert "32x32, 25 fps" in out
+    assert "train" not in out  # its authors have not split it
     assert f"next: avff data manifest {dataset} --layout fakeavceleb" in out
 
 

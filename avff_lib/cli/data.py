@@ -33,12 +33,11 @@ def check(root: Positional[Path], layout: str = "auto", workers: int | None = No
     listing = read_layout(root, layout)
     _print_listing(listing)
     report = check_files(listing.rows, workers=workers)
-    console = Console()
-    for table in report.tables():
-        console.print(table)
+    split = LAYOUTS[listing.layout].split
+    Console().print(*report.tables(split=split))
     for reason, paths in report.unreadable.items():
         print(f"{_some(paths)}: {reason}")
-    if LAYOUTS[listing.layout].split:
+    if split:
         for sentence in (*identity_leaks(report.readable), *imbalances(report.readable)):
             print(sentence)
     if not report.readable:

@@ -34,22 +34,27 @@ class FileCheck:
         """Rows of the files that can be used."""
         return [row for row, _ in self.media]
 
-    def tables(self) -> list[Table]:
-        """Clips and people by category and method, with durations; codecs by class."""
+    def tables(self, *, split: bool) -> list[Table]:
+        """Clips and people by category and method, with durations; codecs by class.
+
+        Args:
+            split: whether the rows have splits that mean something.
+        """
+        columns = SPLITS if split else ("clips",)
         by_method = defaultdict(list)
         by_codecs: dict[str, Counter[int]] = defaultdict(Counter)
         for row, info in self.media:
             by_method[row.category, row.method].append((row, info))
             size = f"{info.width}x{info.height}, {info.frame_rate:.3g} fps"
             by_codecs[f"{info.video_codec} {size}; {info.audio_codec} {info.sample_rate} Hz"][row.label] += 1
-        clips = Table("category", "method", *SPLITS, "people", "seconds: median", "5 % to 95 %")
+        clips = Table("category", "method", *columns, "people", "seconds: median", "5 % to 95 %")
         for (category, method), members in sorted(by_method.items()):
-            counts = Counter(row.split for row, _ in members)
+            counts = Counter(row.split if split else "clips" for row, _ in members)
             low, median, high = np.percentile([info.duration for _, info in members], (5, 50, 95))
             clips.add_row(
                 category,
                 method,
-                *(f"{counts[split]:,}" for split in SPLITS),
+                *(f"{counts[column]:,}" for column in columns),
                 f"{len({row.source for row, _ in members}):,}",
                 f"{median:.1f}",
                 f"{low:.1f} to {high:.1f}",
