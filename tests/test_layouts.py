@@ -98,7 +98,7 @@ def test_the_test_set_of_dfdc(kind, tmp_path):
     else:
         write_json(tmp_path / kind, {"a.mp4": {"is_fake": 1}, "b.mp4": {"is_fake": 0}})
     listing = read_layout(tmp_path)
-    assert listing.layout == "dfdc"
+    assert listing.layout == "dfdc-test"
     assert [(row.path.name, row.label, row.split) for row in listing.rows] == [
         ("a.mp4", 1, "test"),
         ("b.mp4", 0, "test"),

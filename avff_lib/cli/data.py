@@ -21,7 +21,7 @@ def check(root: Positional[Path], layout: str = "auto", workers: int | None = No
     Args:
         root: folder that the dataset was unpacked into.
         layout: how it is stored; auto recognises it. Or manifest, fakeavceleb, lav-df, av-deepfake1m, dfdc,
-            kodf, lrs3, lrs2, voxceleb2, grid, folder.
+            dfdc-test, kodf, lrs3, lrs2, voxceleb2, grid, folder.
         workers: processes that open the files; by default one per core.
     """
     from rich.console import Console
@@ -54,7 +54,7 @@ def manifest(root: Positional[Path], layout: str = "auto", seed: int = 0) -> Non
     Args:
         root: folder that the dataset was unpacked into; the manifest is written there.
         layout: how it is stored; auto recognises it. Or manifest, fakeavceleb, lav-df, av-deepfake1m, dfdc,
-            kodf, lrs3, lrs2, voxceleb2, grid, folder.
+            dfdc-test, kodf, lrs3, lrs2, voxceleb2, grid, folder.
         seed: of the splits, where the dataset has none of its own.
     """
     from avff_lib.data.layouts import LAYOUTS, read_layout

@@ -156,33 +156,35 @@ def _dfdc(root: Path) -> Iterator[Row]:
     """
     for listed in _dfdc_lists(root):
         for name, entry in json.loads(listed.read_text()).items():
-            label = int(entry["is_fake"]) if "is_fake" in entry else int(entry["label"] == "FAKE")
-            yield _dfdc_row(listed.parent / name, label, entry.get("original"), entry.get("split", "test"))
+            label = int(entry["label"] == "FAKE")
+            yield _dfdc_row(listed.parent / name, label, entry.get("original") or name, "train")
+
+
+def _dfdc_test(root: Path) -> Iterator[Row]:
+    """Its test set, which comes with either of two lists and names no file that a fake was made from."""
     if (root / "labels.csv").is_file():
         with (root / "labels.csv").open(newline="", encoding="utf-8-sig") as file:
-            for record in csv.DictReader(file):
-                yield _dfdc_row(root / record["filename"], int(record["label"]), None, "test")
+            labels = {record["filename"]: int(record["label"]) for record in csv.DictReader(file)}
+    else:
+        entries = json.loads((root / "metadata.json").read_text())
+        labels = {name: int(entry["is_fake"]) for name, entry in entries.items()}
+    for name, label in labels.items():
+        yield _dfdc_row(root / name, label, name, "test")
+
+
+def _dfdc_row(path: Path, label: int, original: str, split: str) -> Row:
+    method = "unknown" if label else "real"
+    return Row(path, label, "FVRA" if label else "RVRA", method, Path(original).stem, split=split)
 
 
 def _dfdc_lists(root: Path) -> list[Path]:
     return sorted([*root.glob("metadata.json"), *root.glob("dfdc_train_part_*/metadata.json")])
 
 
-def _dfdc_row(path: Path, label: int, original: str | None, split: str) -> Row:
-    return Row(
-        path,
-        label,
-        "FVRA" if label else "RVRA",
-        method="unknown" if label else "real",
-        source=Path(original or path.name).stem,
-        split={"train": "train", "validation": "val"}.get(split, "test"),
-    )
-
-
-def _is_dfdc(root: Path) -> bool:
+def _is_dfdc_test(root: Path) -> bool:
     if (root / "labels.csv").is_file():
-        return (root / "labels.csv").open().readline().strip().split(",")[:2] == ["filename", "label"]
-    return any('"label"' in head or '"is_fake"' in head for head in map(_head, _dfdc_lists(root)))
+        return _head(root / "labels.csv").startswith("filename,label")
+    return any('"is_fake"' in _head(path) for path in root.glob("metadata.json"))
 
 
 def _lav_df(root: Path) -> Iterator[Row]:
@@ -347,7 +349,8 @@ LAYOUTS: dict[str, Layout] = {
     "av-deepfake1m": Layout(
         "AV-Deepfake1M", lambda root: bool(_av_deepfake1m_lists(root)), _av_deepfake1m, split=True
     ),
-    "dfdc": Layout("DFDC", _is_dfdc, _dfdc),
+    "dfdc": Layout("DFDC", lambda root: any('"label"' in _head(path) for path in _dfdc_lists(root)), _dfdc),
+    "dfdc-test": Layout("the test set of DFDC", _is_dfdc_test, _dfdc_test, split=True),
     "kodf": Layout("KoDF", _has("original_videos"), _kodf),
     "lrs3": Layout("LRS3", _has("trainval", "test"), _lrs3, split=True),
     "lrs2": Layout("LRS2", _has("main", "train.txt"), _lrs2, split=True),
