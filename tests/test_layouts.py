@@ -202,7 +202,15 @@ def test_lrs2_by_its_lists_with_notes_behind_a_name(tmp_path):
 
 
 def test_a_folder_of_ones_own(tmp_path):
-    touch(tmp_path, "Real/anna/a.mp4", "Real/anna/b.MOV", "fake/c.mp4", "fake/notes.txt", "else/d.mp4")
+    touch(
+        tmp_path,
+        "Real/anna/a.mp4",
+        "Real/anna/b.MOV",
+        "fake/c.mp4",
+        "fake/notes.txt",
+        "fake/._c.mp4",
+        "else/d.mp4",
+    )
     assert short(read_layout(tmp_path).rows, tmp_path) == [
         ("Real/anna/a.mp4", 0, "RVRA", "real", "anna", "test"),
         ("Real/anna/b.MOV", 0, "RVRA", "real", "anna", "test"),
@@ -234,6 +242,9 @@ def test_lists_that_cannot_be_read_are_named(tmp_path):
         read_layout(tmp_path, "fog")
     with pytest.raises(AVFFError, match="does not look like LRS3"):
         read_layout(tmp_path, "lrs3")
+    write_json(tmp_path / "metadata.json", {"../../secret.mp4": {"label": "REAL"}})
+    with pytest.raises(AVFFError, match=r"secret\.mp4 is not below it"):
+        read_layout(tmp_path, "dfdc")
     with pytest.raises(AVFFError, match="is not a folder"):
         read_layout(tmp_path / "nowhere")
 

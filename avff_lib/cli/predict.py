@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import cache, partial
-from os.path import exists, isdir, isfile  # False for paths that Path.exists raises on
+from os.path import exists, isdir  # False for paths that Path.exists raises on
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -24,6 +24,7 @@ from avff_lib.errors import AVFFError
 from avff_lib.utils.atomic import atomic_write
 from avff_lib.utils.device import Device, pick_device
 from avff_lib.utils.extras import require_extra
+from avff_lib.utils.files import find_videos
 
 if TYPE_CHECKING:
     import torch
@@ -32,25 +33,6 @@ if TYPE_CHECKING:
     from avff_lib.inference.predictor import FileAnalysis
     from avff_lib.models import Detector
 
-# Searched for in folders; a file that is named itself is scored whatever its suffix.
-VIDEO_SUFFIXES = {
-    ".3gp",
-    ".avi",
-    ".flv",
-    ".m2ts",
-    ".m4v",
-    ".mkv",
-    ".mov",
-    ".mp4",
-    ".mpeg",
-    ".mpg",
-    ".mts",
-    ".ogv",
-    ".ts",
-    ".vob",
-    ".webm",
-    ".wmv",
-}
 CSV_COLUMNS = (
     "path",
     "label",
@@ -173,25 +155,20 @@ def media_files(names: Sequence[str]) -> list[Path]:
     for name in names:
         path = Path(name)
         if isdir(path):
-            inside = _videos_in(path)
+            inside = find_videos(path)
             if not inside:
                 raise AVFFError(f"{name} holds no video; expected files such as .mp4, .mkv, .webm, .mpg")
         elif not exists(path) and glob.has_magic(name):
             matches = sorted(Path(match) for match in glob.glob(name, recursive=True))
             inside = []
             for match in matches:
-                inside += _videos_in(match) if isdir(match) else [match]
+                inside += find_videos(match) if isdir(match) else [match]
             if not inside:
                 raise AVFFError(f"no file matches {name}; check its spelling and the folder it starts from")
         else:
             inside = [path]
         paths.update(dict.fromkeys(inside))
     return list(paths)
-
-
-def _videos_in(folder: Path) -> list[Path]:
-    files = (path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
-    return sorted(path for path in files if isfile(path) and not path.name.startswith("."))
 
 
 def _check_output(out: Path | None, inputs: Sequence[Path]) -> None:

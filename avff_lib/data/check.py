@@ -16,6 +16,8 @@ from avff_lib.errors import AVFFError
 from avff_lib.media.decode import MediaInfo, probe
 from avff_lib.utils.parallel import parallel_map
 
+LARGEST = 10  # kinds of files that get a line of their own
+
 
 @dataclass(frozen=True)
 class FileCheck:
@@ -67,9 +69,6 @@ class FileCheck:
             total = sum((of_class for _, of_class in others), Counter())
             codecs.add_row(f"{len(others)} others", f"{total[0]:,}", f"{total[1]:,}")
         return [clips, codecs]
-
-
-LARGEST = 10  # kinds of files that get a line of their own
 
 
 def check_files(rows: Sequence[Row], *, workers: int | None = None) -> FileCheck:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -15,8 +16,8 @@ from pathlib import Path
 
 from avff_lib.data.manifest import Row, read_manifest
 from avff_lib.errors import AVFFError
+from avff_lib.utils.files import find_videos
 
-VIDEO_SUFFIXES = {".mp4", ".mpg", ".mpeg", ".mov", ".mkv", ".avi", ".webm", ".m4v"}
 ARCHIVE = re.compile(r"\.(zip|tar|tgz|gz|7z|rar)(\.\d+)?$|\.part\d*[a-z]*$|_part[a-z]+$", re.IGNORECASE)
 CATEGORY_OF_TYPE = {
     "RealVideo-RealAudio": "RVRA",
@@ -24,6 +25,7 @@ CATEGORY_OF_TYPE = {
     "FakeVideo-RealAudio": "FVRA",
     "FakeVideo-FakeAudio": "FVFA",
 }
+KODF_FOLDERS = ("original_videos", "audio-driven", "dffs", "dfl", "fo", "fsgan")
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Layout:
 
     Attributes:
         title: its name.
-        matches: whether a folder looks like it, by the names of what lies in it.
+        matches: whether a folder looks like it, by names in it and the beginning of a list.
         read: the rows that it lists, whether their files exist or not.
         split: whether its authors have split it, by people who are in one split only.
     """
@@ -91,6 +93,8 @@ def _listing(root: Path, name: str) -> Listing:
     repeated = []
     try:
         for row in LAYOUTS[name].read(root):
+            if Path(os.path.relpath(row.path, root)).parts[:1] == ("..",):
+                raise ValueError(f"{row.path} is not below it")
             if row.path in rows or row.path in missing:
                 repeated.append(row.path)
             elif row.path.is_file():
@@ -241,7 +245,7 @@ def _kodf(root: Path) -> Iterator[Row]:
     """Kwon et al. 2021. The folders of forgeries are named after their methods; some have no sound."""
     for folder in KODF_FOLDERS:
         label = int(folder != "original_videos")
-        for path in _videos(root / folder):
+        for path in find_videos(root / folder):
             yield Row(
                 path,
                 label,
@@ -251,15 +255,12 @@ def _kodf(root: Path) -> Iterator[Row]:
             )
 
 
-KODF_FOLDERS = ("original_videos", "audio-driven", "dffs", "dfl", "fo", "fsgan")
-
-
 def _folders(root: Path) -> Iterator[Row]:
     """One's own: ``real/`` and ``fake/``. People are told apart by folders in these, if there are any."""
     for folder in sorted(root.iterdir()):
         if folder.name.lower() in ("real", "fake"):
             label = int(folder.name.lower() == "fake")
-            for path in _videos(folder):
+            for path in find_videos(folder):
                 parts = path.relative_to(folder).parts
                 source = parts[0] if len(parts) > 1 else path.stem
                 yield Row(path, label, "FVFA" if label else "RVRA", "unknown" if label else "real", source)
@@ -271,7 +272,7 @@ def _folders(root: Path) -> Iterator[Row]:
 def _lrs3(root: Path) -> Iterator[Row]:
     """Afouras et al. 2018; its speakers are told apart by the YouTube channel's videos."""
     for part, split in (("pretrain", "train"), ("trainval", "train"), ("test", "test")):
-        yield from (_real(path, path.parent.name, split) for path in _videos(root / part))
+        yield from (_real(path, path.parent.name, split) for path in find_videos(root / part))
 
 
 def _lrs2(root: Path) -> Iterator[Row]:
@@ -289,14 +290,14 @@ def _lrs2(root: Path) -> Iterator[Row]:
 def _voxceleb2(root: Path) -> Iterator[Row]:
     """Chung et al. 2018. The sound is published apart, in ``aac/``; the files of ``mp4/`` may be silent."""
     for part, split in (("dev", "train"), ("test", "test")):
-        for path in _videos(root / part / "mp4"):
+        for path in find_videos(root / part / "mp4"):
             yield _real(path, path.relative_to(root / part / "mp4").parts[0], split)
 
 
 def _grid(root: Path) -> Iterator[Row]:
     """Cooke et al. 2006: ``s1`` to ``s34``, with or without ``video/`` in between; s21 has no video."""
     for speaker in _grid_speakers(root):
-        yield from (_real(path, speaker.name, "test") for path in _videos(speaker))
+        yield from (_real(path, speaker.name, "test") for path in find_videos(speaker))
 
 
 def _grid_speakers(root: Path) -> list[Path]:
@@ -309,10 +310,6 @@ def _real(path: Path, source: str, split: str) -> Row:
 
 
 # --- what several of them need ---
-
-
-def _videos(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
 
 
 def _category(video: bool, audio: bool) -> str:
