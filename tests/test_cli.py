@@ -76,6 +76,15 @@ def test_stage_two_starts_from_stage_one_and_names_its_data(trained):
     )
 
 
+def test_a_run_keeps_its_split(corpus, trained):
+    split = pd.read_csv(trained / "split.csv")
+    used = [row for row in read_manifest(corpus / "manifest.csv") if row.split in ("train", "val")]
+    assert set(zip(split["path"], split["split"], split["label"], strict=True)) == {
+        (str(row.path), row.split, row.label) for row in used
+    }
+    assert set(split["source"]) == {row.source for row in used}
+
+
 def test_a_run_leaves_a_log_and_a_dry_run_knows_how_far_it_came(corpus, trained, capsys):
     log = pd.read_csv(trained / "log.csv")
     assert list(log["step"]) == [0, 1]

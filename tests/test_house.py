@@ -11,7 +11,7 @@ LIBRARY = Path(__file__).parents[1] / "avff_lib"
 # A folder may import from itself and from those before it. `book/architecture.md` says the same to readers.
 ORDER = (
     *("errors", "utils", "plots", "media", "faces", "preprocess", "nn", "models"),
-    *("data.manifest", "synth", "data", "training", "inference", "evaluation"),
+    *("data.manifest", "synth", "data", "forge", "training", "inference", "evaluation"),
     *("explain", "notebook", "report", "demo", "cli", "__main__"),
 )
 # `Detector.predict` is where readers look for it; it finds the predictor when it is called.

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,8 @@ import pytest
 
 from avff_lib.cli import main
 from avff_lib.data.layouts import LAYOUTS, read_layout
-from avff_lib.data.manifest import Row, read_manifest
-from avff_lib.data.splits import shared_identities, split_by_identity
+from avff_lib.data.manifest import Row, read_manifest, write_manifest
+from avff_lib.data.splits import leaks_at_random, shared_identities, split_by_identity, split_sources
 from avff_lib.errors import AVFFError
 from avff_lib.media.clip import Clip
 from avff_lib.media.encode import write_clip
@@ -341,3 +342,101 @@ def test_every_layout_that_exists_is_named_by_the_command(capsys):
         main(["data", "check", "--help"])
     shown = capsys.readouterr().out
     assert all(name in shown for name in LAYOUTS)
+
+
+def test_a_folder_of_genuine_clips_must_be_called_one(tmp_path, capsys):
+    touch(tmp_path, "anna/a.mp4", "anna/b.mp4", "c.mov")
+    with pytest.raises(AVFFError, match="if its 3 videos are all genuine, take --layout genuine"):
+        read_layout(tmp_path)
+    listing = read_layout(tmp_path, "genuine")
+    assert [(row.source, row.label) for row in listing.rows] == [("anna", 0), ("anna", 0), ("c", 0)]
+    assert main(["data", "manifest", str(tmp_path), "--layout", "genuine"]) == 0
+    assert "split by recordings" in capsys.readouterr().out
+    rows = read_manifest(tmp_path / "manifest.csv")
+    assert {row.split for row in rows} == {"train", "val", "test"}
+
+
+@pytest.mark.parametrize("as_lists", [True, False])
+def test_a_manifest_in_parquet_reads_as_one_in_csv(as_lists, tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    touch(tmp_path, "a.mp4", "b.mp4")
+    columns = {
+        "path": ["a.mp4", "b.mp4"],
+        "label": [0.0, 1.0],  # as pandas writes whole numbers beside a missing one
+        "source": ["anna", "ben"],
+        "targets": [[], ["carl", "dora"]] if as_lists else ["", "carl;dora"],
+        "fake_segments": [[], [[0.5, 1.25]]] if as_lists else [None, "0.500-1.250"],
+        "note": ["not ours", "not ours"],
+    }
+    pq.write_table(pa.table(columns), tmp_path / "manifest.parquet")
+    listing = read_layout(tmp_path)
+    assert listing.layout == "manifest"
+    real, fake = listing.rows
+    assert (real.label, real.method, real.targets, real.fake_segments) == (0, "real", (), ())
+    assert (fake.label, fake.source, fake.targets) == (1, "ben", ("carl", "dora"))
+    assert fake.fake_segments == ((0.5, 1.25),)
+
+
+@pytest.mark.parametrize(
+    ("columns", "match"),
+    [
+        ({"path": ["a.mp4"]}, "row 1: the header lacks the column label"),
+        ({"path": ["a.mp4", "../b.mp4"], "label": [0, 1]}, "row 2: path is '../b.mp4', which is not below"),
+        ({"path": ["a.mp4"], "label": [2]}, "row 1: label is '2'; expected one of"),
+        ({"path": ["a.mp4"], "label": [1], "fake_segments": [[[2.0, 1.0]]]}, r"row 1: fake_segments holds"),
+    ],
+)
+def test_a_wrong_manifest_in_parquet_is_refused_with_its_row(columns, match, tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table(columns), tmp_path / "manifest.parquet")
+    with pytest.raises(AVFFError, match=match):
+        read_layout(tmp_path)
+    (tmp_path / "manifest.parquet").write_bytes(b"no Parquet")
+    with pytest.raises(AVFFError, match="expected a Parquet file"):
+        read_layout(tmp_path)
+
+
+def test_split_keeps_the_manifest_of_before(tmp_path, capsys):
+    rows = [replace(row, path=tmp_path / row.path, split="train") for row in pairs(30, 4, 2)]
+    touch(tmp_path, *(row.path.name for row in rows))
+    write_manifest(rows, tmp_path / "manifest.csv")
+    before = (tmp_path / "manifest.csv").read_bytes()
+    assert main(["data", "split", str(tmp_path), "--seed", "5"]) == 0
+    out = capsys.readouterr().out
+    assert "with seed 5" in out
+    after = read_manifest(tmp_path / "manifest.csv")
+    assert not shared_identities(after)
+    assert {row.split for row in after} == {"train", "val", "test"}
+    assert (tmp_path / "manifest.1.csv").read_bytes() == before
+    assert main(["data", "split", str(tmp_path)]) == 0
+    assert (tmp_path / "manifest.2.csv").exists()
+
+
+def test_genuine_clips_of_too_few_people_are_split_by_recording():
+    rows = [Row(Path(f"{number}.mp4"), 0, "RVRA", "real", f"p{number % 2}") for number in range(40)]
+    split, by = split_sources(rows)
+    assert by == "recording"
+    assert [row.source for row in split] == [row.source for row in rows]
+    assert [sum(row.split == name for row in split) for name in ("train", "val", "test")] == [28, 6, 6]
+    assert split_sources([replace(row, source=row.path.stem) for row in rows])[1] == "identity"
+
+
+def test_a_split_by_file_is_shown_to_leak():
+    assert leaks_at_random(pairs(40, 5, 2)).startswith("split by file at random, 38 of 40 people")
+
+
+def test_check_opens_a_sample_only(video, tmp_path, capsys):
+    for kind in ("real", "fake"):
+        for number in range(5):
+            (tmp_path / kind).mkdir(exist_ok=True)
+            shutil.copy(video, tmp_path / kind / f"{number}.mp4")
+    assert main(["data", "check", str(tmp_path), "--workers", "1", "--sample", "3"]) == 0
+    shown = capsys.readouterr().out
+    assert "10 files" in shown  # those listed
+    kinds = [line for line in shown.splitlines() if "32x32" in line]
+    assert sum(int(field) for field in kinds[0].split("│")[2:4]) == 3
+    assert main(["data", "check", str(tmp_path), "--sample", "0"]) == 2

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from tyro.extras import SubcommandApp
 
 from avff_lib import __version__
-from avff_lib.cli.data import check, manifest
+from avff_lib.cli.data import check, manifest, split
 from avff_lib.cli.datasets import audit, prepare, synth
 from avff_lib.cli.demo import demo
 from avff_lib.cli.evaluate import evaluate
@@ -35,7 +35,7 @@ COMMANDS: tuple[Command, ...] = (
     sync,
     demo,
 )
-DATA_COMMANDS: tuple[Command, ...] = (check, manifest)
+DATA_COMMANDS: tuple[Command, ...] = (check, manifest, split)
 DESCRIPTION = "Audio-visual deepfake detection. `avff --version` prints the version."
 
 
@@ -72,5 +72,5 @@ def _app() -> SubcommandApp:
     for group, commands in ((data, DATA_COMMANDS), (app, COMMANDS)):
         for command in commands:
             group.command(command)
-    app.command(data, name="data", help="Datasets as they were downloaded: what is in one, and its manifest.")
+    app.command(data, name="data", help="Datasets: what is in one, its manifest, its splits.")
     return app

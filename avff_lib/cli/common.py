@@ -26,11 +26,12 @@ def rows_of(data: Path, split: str | None = None) -> list[Row]:
     Raises:
         AVFFError: there is none, or no manifest.
     """
-    from avff_lib.data.manifest import read_manifest
+    from avff_lib.data.manifest import find_manifest, read_manifest
 
-    rows = [row for row in read_manifest(data / "manifest.csv") if split in (None, row.split)]
+    path = find_manifest(data)
+    rows = [row for row in read_manifest(path) if split in (None, row.split)]
     if not rows:
-        raise AVFFError(f"{data / 'manifest.csv'} lists no {split} clips; choose another split")
+        raise AVFFError(f"{path} lists no {split} clips; choose another split")
     return rows
 
 

@@ -12,6 +12,7 @@ from tyro.conf import OmitArgPrefixes
 from avff_lib.cli.common import (
     error_rates,
     examples_of,
+    make_folder,
     print_skipped,
     rows_of,
     stored_examples,
@@ -52,7 +53,8 @@ def pretrain(
 
     Args:
         data: folder with a manifest.csv, or with shards; its real train clips are used.
-        out: folder for the model; run again to go on after an interruption, or with more steps.
+        out: folder for the model, and for split.csv, the clips it learns from; run again to go on after an
+            interruption, or with more steps.
         family: AVFF is the documented system, AVFFMAE the paper's masked autoencoder (tiny: a variant of it).
         preset: base starts from pretrained encoders, tiny from nothing; tiny with the laptop recipe.
         audio_weights: file, folder or hub id of the base preset's audio encoder, instead of the usual one.
@@ -93,6 +95,7 @@ def pretrain(
     dataset = _dataset(examples, model, augment)
     if dry_run:
         return _print_plan(model, pretraining_loss, dataset, data, wanted, config, out, device, unknown)
+    _save_split(examples, out)
     if _fit(model, pretraining_loss, dataset, config, out, device):
         trained_on = (
             f"{_count(examples)} real clips of {data.name} and no fake, so its score means nothing yet"
@@ -120,7 +123,8 @@ def train(
 
     Args:
         data: folder with a manifest.csv, or with shards; its train and val clips are used.
-        out: folder for the model; run again to go on after an interruption, or with more steps.
+        out: folder for the model, and for split.csv, the clips it learns from and is chosen by; run again to
+            go on after an interruption, or with more steps.
         init: folder of a model from stage one; by default a tiny one with random weights.
         family: of that tiny one, AVFF by default; a model from stage one brings its own.
         recipe: source of all settings below that are not given.
@@ -178,6 +182,7 @@ def train(
     fresh = Calibration(pooling=pooling)
     model.config = replace(model.config, trained_on=data_named, threshold=0.5, calibration=fresh)
     model.ood = None
+    _save_split([*examples, *validation], out)
     history = _fit(model, classification_loss, dataset, config, out, device, validate)
     if not history:
         return
@@ -188,6 +193,14 @@ def train(
         model.save_pretrained(out)
     print(f"saved in {out}; {_threshold_summary(model)}; next:")
     print(f"  avff evaluate --data {data} --checkpoint {out}")
+
+
+def _save_split(examples: Sequence[Example | StoredExample], out: Path) -> None:
+    """Keep beside the model which clips it learns from and which choose its step and its threshold."""
+    from avff_lib.data.splits import write_split
+
+    make_folder(out)
+    write_split([example.row for example in examples], out / "split.csv")  # the same in every process
 
 
 def _fit(

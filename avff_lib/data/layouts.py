@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from avff_lib.data.manifest import Row, read_manifest
+from avff_lib.data.manifest import Row, find_manifest, read_manifest
 from avff_lib.errors import AVFFError
 from avff_lib.utils.files import find_videos
 
@@ -25,6 +25,7 @@ CATEGORY_OF_TYPE = {
     "FakeVideo-RealAudio": "FVRA",
     "FakeVideo-FakeAudio": "FVFA",
 }
+GENUINE = "genuine"
 KODF_FOLDERS = ("original_videos", "audio-driven", "dffs", "dfl", "fo", "fsgan")
 
 
@@ -69,7 +70,8 @@ def read_layout(folder: Path, layout: str = "auto") -> Listing:
 
     Args:
         folder: where it was unpacked.
-        layout: a key of `LAYOUTS`; ``"auto"`` takes the first that matches.
+        layout: a key of `LAYOUTS`; ``"auto"`` takes the first that matches. It never takes ``"genuine"``, by
+            which every video counts as real: somebody must have said so.
 
     Raises:
         AVFFError: nothing in ``folder`` looks like a dataset, or one of its lists cannot be read.
@@ -79,7 +81,7 @@ def read_layout(folder: Path, layout: str = "auto") -> Listing:
     if layout not in ("auto", *LAYOUTS):
         raise AVFFError(f"the layout {layout!r} does not exist; choose from auto, {', '.join(LAYOUTS)}")
     inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    names = list(LAYOUTS) if layout == "auto" else [layout]
+    names = [name for name in LAYOUTS if name != GENUINE] if layout == "auto" else [layout]
     for root in (folder, *inside):
         for name in names:
             if LAYOUTS[name].matches(root):
@@ -118,9 +120,12 @@ def _what_lies_there(folder: Path, layout: str) -> str:
             f"{folder} holds {archives[0]} and no files of {wanted}; unpack its {len(archives)} archives "
             "first (7z x on the first part of a divided one)"
         )
+    genuine = ""
+    if layout == "auto" and (videos := find_videos(folder)):
+        genuine = f"; if its {len(videos)} videos are all genuine, take --layout {GENUINE}"
     return (
         f"{folder} does not look like {wanted}; expected one of {', '.join(LAYOUTS)}, "
-        "such as a folder with real/ and fake/ in it"
+        f"such as a folder with real/ and fake/ in it{genuine}"
     )
 
 
@@ -128,7 +133,7 @@ def _what_lies_there(folder: Path, layout: str) -> str:
 
 
 def _fakeavceleb(root: Path) -> Iterator[Row]:
-    """Khalid et al. 2021; version 1.2.
+    """Khalid et al. 2021; version 1.2. Its authors published no lists of training and test clips.
 
     ``meta_data.csv`` ends its header with a comma: the column without a name holds the folder, and ``path``
     the file. Other copies have ``filename`` and ``path`` for them. The folder begins with ``FakeAVCeleb``,
@@ -225,7 +230,7 @@ def _av_deepfake1m(root: Path) -> Iterator[Row]:
             video, audio = (
                 forged in (f"{stream}_modified", "both_modified") for stream in ("visual", "audio")
             )
-            known = re.search(r"id\d{5}", entry["file"])
+            known = re.search(r"id\d{5}", f"{entry['file']} {entry.get('original')}")  # VoxCeleb2's number
             yield Row(
                 root / part / entry["file"],
                 label=int(forged != "real"),
@@ -266,7 +271,14 @@ def _folders(root: Path) -> Iterator[Row]:
                 yield Row(path, label, "FVFA" if label else "RVRA", "unknown" if label else "real", source)
 
 
-# --- genuine recordings, for stage one ---
+# --- genuine recordings, for stage one and for `avff_lib.forge` ---
+
+
+def _genuine(root: Path) -> Iterator[Row]:
+    """One's own, all real, such as a platform's uploads. A folder in it is a person, or else each file."""
+    for path in find_videos(root):
+        parts = path.relative_to(root).parts
+        yield _real(path, parts[0] if len(parts) > 1 else path.stem, "test")
 
 
 def _lrs3(root: Path) -> Iterator[Row]:
@@ -331,9 +343,9 @@ def _has(*names: str) -> Callable[[Path], bool]:
 
 LAYOUTS: dict[str, Layout] = {
     "manifest": Layout(
-        "a folder with a manifest.csv",
-        _has("manifest.csv"),
-        lambda root: read_manifest(root / "manifest.csv"),
+        "a folder with a manifest",
+        lambda root: find_manifest(root).is_file(),
+        lambda root: read_manifest(find_manifest(root)),
         split=True,
     ),
     "fakeavceleb": Layout("FakeAVCeleb", _has("meta_data.csv"), _fakeavceleb),
@@ -358,4 +370,5 @@ LAYOUTS: dict[str, Layout] = {
         lambda root: any(path.name.lower() in ("real", "fake") for path in root.iterdir() if path.is_dir()),
         _folders,
     ),
+    GENUINE: Layout("a folder of genuine clips", lambda root: bool(find_videos(root)), _genuine),
 }

@@ -6,16 +6,19 @@ import csv
 import math
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from avff_lib.errors import AVFFError
 from avff_lib.utils.atomic import atomic_write
+from avff_lib.utils.extras import explain_missing_extra
 
 CATEGORIES = ("RVRA", "RVFA", "FVRA", "FVFA")  # real/fake video, real/fake audio (FakeAVCeleb)
 SPLITS = ("train", "val", "test")
 LABELS = {"0": 0, "1": 1, "real": 0, "fake": 1}
+MANIFESTS = ("manifest.csv", "manifest.parquet")  # names that are looked for in a dataset's folder
 COLUMNS = ("path", "label", "category", "method", "source", "targets", "split", "fake_segments", "group")
 SEGMENT = re.compile(r"(\d+\.?\d*)-(\d+\.?\d*)", re.ASCII)  # no sign, no exponent, no nan
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # a name with a line break or a NUL is a damaged one
@@ -64,17 +67,31 @@ def write_manifest(rows: Iterable[Row], path: Path) -> None:
             table.writerow([where, *values, row.group])
 
 
+def find_manifest(folder: Path) -> Path:
+    """The manifest of a dataset: the first of `MANIFESTS` that is there, or where it is expected."""
+    return next((path for name in MANIFESTS if (path := folder / name).exists()), folder / MANIFESTS[0])
+
+
 def read_manifest(path: Path) -> list[Row]:
-    """Read a manifest written by `write_manifest`, or by hand with the same header.
+    """Read a manifest written by `write_manifest`, or by hand with the same columns, as CSV or Parquet.
 
     Only ``path`` and ``label`` are required; the other columns have defaults that follow from the label, and
     columns of other names are ignored. The label is 0 or 1, or in words ``real`` or ``fake``. Media may be
-    links to files elsewhere; a path that leaves the manifest's folder by itself is refused.
+    links to files elsewhere; a path that leaves the manifest's folder by itself is refused. In Parquet,
+    ``targets`` may be lists of names and ``fake_segments`` lists of (start, end) in seconds.
 
     Raises:
-        AVFFError: the file is missing, empty or no CSV in UTF-8, a required column is missing, a line has
-            too few or too many fields, or a value is not one of those allowed; with the number of the line.
+        AVFFError: the file is missing, empty or neither CSV in UTF-8 nor Parquet, a required column is
+            missing, a line has too few or too many fields, or a value is not one of those allowed; with the
+            number of the line.
     """
+    rows = _read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
+    if not rows:
+        raise AVFFError(f"{path} lists no clips; add one line per clip below the header")
+    return rows
+
+
+def _read_csv(path: Path) -> list[Row]:
     try:
         # Spreadsheets put a byte-order mark in front, which "utf-8-sig" takes away.
         file = path.open(newline="", encoding="utf-8-sig")
@@ -85,7 +102,7 @@ def read_manifest(path: Path) -> list[Row]:
     with file:
         table = csv.reader(file, strict=True)
         try:
-            rows = list(_rows(table, path.parent.absolute()))
+            return list(_rows(table, path.parent.absolute()))
         except UnicodeDecodeError:
             raise AVFFError(f"{path} is not text in UTF-8; save it as CSV in UTF-8") from None
         except csv.Error as error:
@@ -93,9 +110,41 @@ def read_manifest(path: Path) -> list[Row]:
             raise AVFFError(f"{path}, line {line}: no CSV ({error}); check its quotation marks") from None
         except ValueError as error:
             raise AVFFError(f"{path}, line {max(table.line_num, 1)}: {error}") from None
-    if not rows:
-        raise AVFFError(f"{path} lists no clips; add one line per clip below the header")
+
+
+def _read_parquet(path: Path) -> list[Row]:
+    with explain_missing_extra(f"reading {path}"):
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError:
+        raise AVFFError(f"{path} does not exist; expected a manifest with {', '.join(COLUMNS)}") from None
+    except (OSError, pa.ArrowInvalid) as error:
+        raise AVFFError(f"{path} cannot be read ({error}); expected a Parquet file") from None
+    rows: list[Row] = []
+    try:
+        _check_header(table.column_names)
+        known = table.select([name for name in table.column_names if name in COLUMNS])
+        for record in known.to_pylist():
+            text = {name: _as_text(value) for name, value in record.items()}
+            rows.append(_parse(text, path.parent.absolute()))
+    except ValueError as error:
+        raise AVFFError(f"{path}, row {len(rows) + 1}: {error}") from None
     return rows
+
+
+def _as_text(value: Any) -> str:
+    """A value of a Parquet column as it would stand in CSV."""
+    if value is None:
+        return ""
+    if isinstance(value, list):  # of names, or of segments
+        pair = "{0[0]:.3f}-{0[1]:.3f}".format
+        return ";".join(part if isinstance(part, str) else pair(part) for part in value)
+    if isinstance(value, bool) or (isinstance(value, float) and value.is_integer()):
+        return str(int(value))  # a label that pandas made of 0 and 1
+    return str(value)
 
 
 def _rows(table: Iterator[list[str]], root: Path) -> Iterator[Row]:
@@ -105,6 +154,17 @@ def _rows(table: Iterator[list[str]], root: Path) -> Iterator[Row]:
         ValueError: a line is wrong; the message is the sentence for the user.
     """
     header = [name.strip() for name in next(table, [])]
+    _check_header(header)
+    for fields in table:
+        if len(fields) not in (0, len(header)):
+            raise ValueError(
+                f"{len(fields)} fields, but {len(header)} in the header; quote values that hold a comma"
+            )
+        if fields:
+            yield _parse(dict(zip(header, fields, strict=True)), root)
+
+
+def _check_header(header: Sequence[str]) -> None:
     missing = {"path", "label"} - set(header)
     if missing:
         raise ValueError(
@@ -113,13 +173,6 @@ def _rows(table: Iterator[list[str]], root: Path) -> Iterator[Row]:
     for column in COLUMNS:
         if header.count(column) > 1:
             raise ValueError(f"the header holds {column} {header.count(column)} times; keep one of them")
-    for fields in table:
-        if len(fields) not in (0, len(header)):
-            raise ValueError(
-                f"{len(fields)} fields, but {len(header)} in the header; quote values that hold a comma"
-            )
-        if fields:
-            yield _parse(dict(zip(header, fields, strict=True)), root)
 
 
 def _parse(record: dict[str, str], root: Path) -> Row:

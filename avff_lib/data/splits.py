@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from avff_lib.data.manifest import SPLITS, Row
+from avff_lib.utils.atomic import atomic_write
 
 SHARES = (0.7, 0.15, 0.15)  # of the clips, for each of `SPLITS`
 IMBALANCE_RATIO = 4  # clips of one class per clip of the other above which a split is reported
@@ -42,9 +46,12 @@ def split_by_identity(rows: Sequence[Row], seed: int = 0) -> tuple[list[Row], li
         group_of, sizes = np.arange(len(people)), np.array([clips[name] for name in people])
     order = np.random.default_rng(seed).permutation(len(sizes))
     lacking = np.array(SHARES) * len(rows)
-    split_of_group = {}
+    split_of_group: dict[int, str] = {}
+    empty = set(range(len(SPLITS)))
     for group in order[np.argsort(-sizes[order], kind="stable")]:  # the largest first, so that all find room
-        chosen = int(lacking.argmax())
+        last = len(sizes) - len(split_of_group) <= len(empty)  # of few groups, so that each split gets one
+        chosen = max(sorted(empty) if last else range(len(SPLITS)), key=lambda number: lacking[number])
+        empty.discard(chosen)
         split_of_group[int(group)] = SPLITS[chosen]
         lacking[chosen] -= sizes[group]
     split_of = {name: split_of_group[int(group_of[number])] for name, number in index.items()}
@@ -56,6 +63,50 @@ def split_by_identity(rows: Sequence[Row], seed: int = 0) -> tuple[list[Row], li
         else:
             left_out.append(row)
     return kept, left_out
+
+
+def split_sources(rows: Sequence[Row], seed: int = 0) -> tuple[list[Row], Literal["identity", "recording"]]:
+    """Give genuine clips splits that share no person or, where there are too few people, no recording.
+
+    Args:
+        rows: real ones, without targets; their splits are ignored.
+        seed: as in `split_by_identity`.
+
+    Returns:
+        The rows with their splits, and what no two splits share. With fewer people than splits it is
+        ``"recording"``: what is measured on such splits holds for these people alone.
+    """
+    if len({row.source for row in rows}) >= len(SPLITS):
+        return split_by_identity(rows, seed)[0], "identity"
+    alone = [replace(row, source=str(row.path)) for row in rows]
+    split, _ = split_by_identity(alone, seed)
+    return [replace(row, split=one.split) for row, one in zip(rows, split, strict=True)], "recording"
+
+
+def leaks_at_random(rows: Sequence[Row], seed: int = 0) -> str:
+    """A sentence on a split that takes files at random, as is often done: how many people it leaks."""
+    drawn = np.random.default_rng(seed).choice(SPLITS, len(rows), p=SHARES)
+    split = [replace(row, split=str(name)) for row, name in zip(rows, drawn, strict=True)]
+    leaked = set().union(*shared_identities(split).values())
+    people = {name for row in rows for name in (row.source, *row.targets)}
+    return (
+        f"split by file at random, {len(leaked)} of {len(people)} people would be in two splits or more; "
+        "split by people, none is"
+    )
+
+
+def write_split(rows: Sequence[Row], path: Path) -> None:
+    """Write who and what is in which split as CSV, one line a clip, to be kept beside a model.
+
+    Args:
+        rows: of the manifest or of shards; a clip that is there more than once is written once.
+        path: of the file.
+    """
+    with atomic_write(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(("path", "split", "label", "source", "targets"))
+        for row in dict.fromkeys(rows):
+            table.writerow((row.path.as_posix(), row.split, row.label, row.source, ";".join(row.targets)))
 
 
 def split_names(rows: Sequence[Row]) -> list[str]:

@@ -15,6 +15,8 @@ EXTRAS = {
     "jinja2": ("jinja2", "report"),
     "lightning_fabric": ("lightning-fabric", "train"),
     "matplotlib": ("matplotlib", "report"),
+    "pyarrow": ("pyarrow", "parquet"),
+    "ray": ("ray[data]", "ray"),
     "sklearn": ("scikit-learn", "report"),
     "tensorboard": ("tensorboard", "train"),
 }
