@@ -5,6 +5,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -440,3 +441,43 @@ def test_check_opens_a_sample_only(video, tmp_path, capsys):
     kinds = [line for line in shown.splitlines() if "32x32" in line]
     assert sum(int(field) for field in kinds[0].split("│")[2:4]) == 3
     assert main(["data", "check", str(tmp_path), "--sample", "0"]) == 2
+
+
+def streams(path: Path) -> dict[str, list[bytes]]:
+    """The packets of each kind of stream."""
+    found: dict[str, list[bytes]] = {"video": [], "audio": []}
+    with av.open(str(path)) as file:
+        for packet in file.demux():
+            found[packet.stream.type].append(bytes(packet))
+    return found
+
+
+def keep_only(kind: str, source: Path, target: Path) -> None:
+    """A file with one of the streams of another."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(source)) as whole, av.open(str(target), "w", format="mp4") as file:
+        stream = next(stream for stream in whole.streams if stream.type == kind)
+        copy = file.add_stream_from_template(stream)
+        for packet in whole.demux(stream):
+            if packet.dts is not None:
+                packet.stream = copy
+                file.mux(packet)
+
+
+def test_voxceleb2_gets_its_sound_and_is_not_encoded_again(video, tmp_path, capsys):
+    name = "id00012/21Uxsk56VDQ/00001"
+    keep_only("video", video, tmp_path / f"dev/mp4/{name}.mp4")
+    keep_only("audio", video, tmp_path / f"dev/aac/{name}.m4a")
+    keep_only("video", video, tmp_path / "dev/mp4/id00013/x/00001.mp4")
+    assert main(["data", "check", str(tmp_path), "--workers", "1"]) == 2
+    shown = capsys.readouterr()
+    assert "its sound lies apart" in shown.out
+    out = tmp_path / "joined"
+    assert main(["data", "join", str(tmp_path), "--out", str(out), "--workers", "1"]) == 0
+    shown = capsys.readouterr()
+    assert "1 videos with sound" in shown.out
+    assert "id00013" in shown.err
+    assert streams(out / f"dev/mp4/{name}.mp4") == streams(video)
+    listing = read_layout(out)
+    assert [(row.source, row.split) for row in listing.rows] == [("id00012", "train")]
+    assert main(["data", "check", str(out), "--workers", "1"]) == 0

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from tyro.extras import SubcommandApp
 
 from avff_lib import __version__
-from avff_lib.cli.data import check, manifest, split
+from avff_lib.cli.data import check, join, manifest, split
 from avff_lib.cli.datasets import audit, prepare, synth
 from avff_lib.cli.demo import demo
 from avff_lib.cli.evaluate import evaluate
@@ -35,7 +35,7 @@ COMMANDS: tuple[Command, ...] = (
     sync,
     demo,
 )
-DATA_COMMANDS: tuple[Command, ...] = (check, manifest, split)
+DATA_COMMANDS: tuple[Command, ...] = (check, manifest, split, join)
 DESCRIPTION = "Audio-visual deepfake detection. `avff --version` prints the version."
 
 

@@ -1,8 +1,9 @@
-"""``avff data check | manifest | split``: what a downloaded dataset holds, its manifest, its splits."""
+"""``avff data check | manifest | split | join``: a downloaded dataset made ready."""
 
 from __future__ import annotations
 
 import shutil
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,6 +46,8 @@ def check(
     Console().print(*report.tables(split=split))
     for reason, paths in report.unreadable.items():
         print(f"{_some(paths)}: {reason}")
+    if listing.layout == "voxceleb2" and report.unreadable and any(listing.root.glob("*/aac")):
+        print(f"its sound lies apart, in aac/; avff data join {listing.root} --out FOLDER puts it in")
     if not report.readable:
         raise AVFFError(f"none of the {len(listing.rows)} files in {listing.root} can be used")
     if split:
@@ -113,6 +116,22 @@ def split(root: Positional[Path], seed: int = 0) -> None:
     write_manifest(rows, path)
     counts = Counter(row.split for row in rows)
     print(f"{path}: " + ", ".join(f"{counts[name]} {name}" for name in SPLITS))
+
+
+def join(root: Positional[Path], out: Path, workers: int | None = None) -> None:
+    """Put the sound of VoxCeleb2, which is published apart from its silent videos, into the videos.
+
+    Args:
+        root: folder with dev/ or test/, each with mp4/ and aac/ in it.
+        out: folder for the joined files, of the same layout; run again to continue.
+        workers: processes; by default one per core.
+    """
+    from avff_lib.data.voxceleb import join_sound
+
+    joined, skipped = join_sound(root, out, workers=workers)
+    for reason in skipped:
+        print(f"skipped {reason}", file=sys.stderr)
+    print(f"{joined} videos with sound are in {out}; next: avff data check {out}")
 
 
 def _split(rows: list[Row], seed: int) -> list[Row]:

@@ -300,7 +300,7 @@ def _lrs2(root: Path) -> Iterator[Row]:
 
 
 def _voxceleb2(root: Path) -> Iterator[Row]:
-    """Chung et al. 2018. The sound is published apart, in ``aac/``; the files of ``mp4/`` may be silent."""
+    """Chung et al. 2018. The sound is published apart; `avff_lib.data.voxceleb.join_sound` puts it in."""
     for part, split in (("dev", "train"), ("test", "test")):
         for path in find_videos(root / part / "mp4"):
             yield _real(path, path.relative_to(root / part / "mp4").parts[0], split)
