@@ -15,7 +15,8 @@ import torch
 
 from avff_lib import __version__, cli
 from avff_lib.data.manifest import Row, read_manifest, write_manifest
-from avff_lib.errors import MediaError
+from avff_lib.errors import AVFFError, MediaError
+from avff_lib.evaluation import evaluate as evaluation
 from avff_lib.inference import predictor
 from avff_lib.media.clip import Clip
 from avff_lib.media.decode import read_clip
@@ -188,6 +189,27 @@ def test_evaluate_reports_every_group(corpus, trained, tmp_path, capsys):
     assert (table["auc_low"] <= table["auc"]).all()
     names = {"roc", "pr", "det", "scores", "confusion", "reliability"}
     assert {path.stem for path in out.glob("*.png")} == names
+
+
+def test_scores_are_appended_and_none_is_computed_twice(corpus, mini, tmp_path, monkeypatch):
+    rows = read_manifest(corpus / "manifest.csv")[:3]
+    once, _ = evaluation.score_readable(mini, rows, workers=1, folder=tmp_path)
+    log = tmp_path / "scores.jsonl"
+    header, first, *_ = log.read_bytes().splitlines(keepends=True)
+    log.write_bytes(header + first + b'{"path": "cut sho')  # killed in the middle of a line
+    scored_again = []
+    score_row = evaluation._score_row
+    monkeypatch.setattr(
+        evaluation, "_score_row", lambda model, row: scored_again.append(row) or score_row(model, row)
+    )
+    again, _ = evaluation.score_readable(mini, rows, workers=1, folder=tmp_path)
+    assert scored_again == rows[1:]
+    assert len(log.read_text().splitlines()) == 4
+    results = [evaluation.evaluate_scores(mini, scored) for scored in (once, again)]
+    assert results[0] == results[1]
+    mini.config = replace(mini.config, threshold=0.25)
+    with pytest.raises(AVFFError, match="holds scores with another threshold; choose another folder"):
+        evaluation.score_readable(mini, rows, workers=1, folder=tmp_path)
 
 
 def test_evaluate_prints_a_table_and_what_it_rests_on(corpus, trained, capsys, monkeypatch):

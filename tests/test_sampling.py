@@ -16,7 +16,7 @@ from avff_lib.data.labels import possible_labels, window_label
 from avff_lib.data.loader import BatchReader, make_loader
 from avff_lib.data.manifest import Row
 from avff_lib.data.sampler import WindowSampler
-from avff_lib.data.shards import StoredExample, _PartWriter
+from avff_lib.data.shards import StoredExample, _PartWriter, _stored
 from avff_lib.data.transforms import LIGHT, STRONG, Augment, change_speed
 from avff_lib.errors import AVFFError
 from avff_lib.inference.windows import window_starts
@@ -101,11 +101,11 @@ def stored(examples: list[Example], folder) -> list[StoredExample]:
 
 def store(example: Example) -> StoredExample:
     """A clip in a shard beside its file."""
-    writer = _PartWriter(example.row.path.with_suffix(".safetensors"))
-    entry = writer.add("00", example)
+    shard = example.row.path.with_suffix(".tar")
+    writer = _PartWriter(shard, "png")
+    entry = writer.add("00", example, {})
     writer.flush()
-    about = {name: entry[name] for name in ("key", "stored", "speaker", "start", "duration")}
-    return StoredExample(row=example.row, shard=example.row.path.with_suffix(".safetensors"), **about)
+    return _stored(entry, shard, example.row)
 
 
 def batch_at(examples, size, step=0, rows=slice(None), *, seed=0, transforms=MIRRORED, **options):
@@ -323,6 +323,60 @@ def test_rows_drawn_alone_are_rows_of_the_whole_batch(identities):
         assert torch.equal(part_labels, labels[rows])
 
 
+def drawn(examples, steps, shares=(slice(None),), start_step=0, **options) -> list[list]:
+    """The draws of a run's micro-batches."""
+    transforms = Augment(pseudo_fake=options.pop("pseudo_fake", 0.0))
+    dataset = AVDataset(examples, SPEC, transforms=transforms)
+    run = {"batch_size": 8, "steps": steps, "start_step": start_step, "shares": shares}
+    return list(WindowSampler(dataset, **run, **options))
+
+
+def test_each_clip_of_a_class_comes_once_an_epoch_on_any_number_of_processes(identities):
+    """Two processes of two micro-batches each; four real and four fake windows a step, of 32 and 10 clips."""
+    processes = [(slice(0, 2), slice(2, 4)), (slice(4, 6), slice(6, 8))]
+    parts = [drawn(identities, 20, shares) for shares in processes]
+    for label, count in ((0, 32), (1, 10)):
+        clips = [
+            draw.clips[0]
+            for step in range(20)
+            for part in parts
+            for batch in part[2 * step : 2 * step + 2]
+            for draw in batch
+            if draw.label == label
+        ]
+        epochs = [clips[first : first + count] for first in range(0, len(clips) - count + 1, count)]
+        assert len(epochs) >= 2
+        assert all(len(set(epoch)) == count for epoch in epochs)
+        assert epochs[0] != epochs[1]  # another order
+    whole = drawn(identities, 20)
+    assert [draw.clips for batch in whole for draw in batch] == [
+        draw.clips for step in range(20) for part in parts for batch in part[2 * step :][:2] for draw in batch
+    ]
+    again = drawn(identities, 20, start_step=13)
+    assert [[draw.clips for draw in batch] for batch in again] == [
+        [draw.clips for draw in batch] for batch in whole[13:]
+    ]
+    other = drawn(identities, 20, seed=1)
+    assert [draw.clips[0] for draw in other[0]] != [draw.clips[0] for draw in whole[0]]
+
+
+def test_if_wished_each_person_comes_once_before_any_comes_twice_and_so_do_the_clips(identities):
+    draws = [draw for batch in drawn(identities, 16, identity_balanced=True) for draw in batch]
+    real = [draw.clips[0] for draw in draws if draw.label == 0]
+    whose = [identities[index].row.source for index in real]
+    assert all(set(whose[turn : turn + 2]) == {"a", "b"} for turn in range(0, len(whose), 2))
+    of_a = [index for index in real if identities[index].row.source == "a"]
+    assert len(set(of_a[:30])) == 30
+
+
+def test_pseudo_fakes_walk_through_the_real_clips_and_leave_the_fake_ones_their_own_walk(identities):
+    draws = [draw for batch in drawn(identities, 20, pseudo_fake=0.4) for draw in batch if draw.label == 1]
+    made, found = ([draw.clips[0] for draw in draws if draw.pseudo_fake == flag] for flag in (True, False))
+    assert len(made) == 32
+    assert set(made) == {index for index, example in enumerate(identities) if example.row.label == 0}
+    assert len(set(found[:10])) == 10
+
+
 @pytest.mark.parametrize("identity_balanced", [False, True])
 def test_classes_and_if_wished_people_are_drawn_equally_often(identities, identity_balanced):
     inputs, labels = batch_at(identities, 400, identity_balanced=identity_balanced, transforms=NONE)
@@ -427,14 +481,13 @@ def test_a_label_that_a_clip_does_not_have_is_refused():
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_what_cannot_be_read_is_skipped_named_once_and_counted(identities, tmp_path, caplog, workers):
-    """One shard is cut off, one holds non-finite audio."""
+    """One shard is cut off, one clip in memory holds non-finite audio."""
     good = stored(identities, tmp_path)
     expected = [batch_at(good, 40, step) for step in range(3)]
-    cut, rotten = good[3], good[35]
-    cut.shard.write_bytes(cut.shard.read_bytes()[:500])
-    sound = identities[35].clip.waveform.copy()
-    sound[100] = np.nan
-    store(Example(rotten.row, replace(identities[35].clip, waveform=sound)))
+    good[3].shard.write_bytes(good[3].shard.read_bytes()[:500])
+    sound = good[35].clip.waveform.copy()
+    sound[10_000] = np.nan  # in any window
+    good[35] = Example(good[35].row, replace(good[35].clip, waveform=sound))
     dataset = AVDataset(good, SPEC, transforms=MIRRORED)
     reader = BatchReader(make_loader(dataset, batch_size=40, steps=3, num_workers=workers))
     with caplog.at_level(logging.WARNING):

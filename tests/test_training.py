@@ -16,7 +16,7 @@ from avff_lib.data.dataset import AVDataset
 from avff_lib.data.examples import Example, load_examples
 from avff_lib.data.fingerprint import fingerprint
 from avff_lib.data.manifest import Row
-from avff_lib.data.shards import FORMAT, INDEX_NAME, StoredExample, _PartWriter
+from avff_lib.data.shards import FORMAT, INDEX_NAME, _PartWriter, _stored
 from avff_lib.data.transforms import Augment
 from avff_lib.errors import AVFFError
 from avff_lib.evaluation import evaluate
@@ -255,23 +255,17 @@ def test_the_clips_of_a_shard_are_known_by_its_checksum(mini, examples, tmp_path
 
     def from_shard(folder: str, clips: list[Example]) -> str:
         (tmp_path / folder).mkdir()
-        writer = _PartWriter(tmp_path / folder / "shard-00000.safetensors")
-        entries = [writer.add(f"{number:02d}.0", clip) for number, clip in enumerate(clips)]
+        shard = tmp_path / folder / "shard-00000.tar"
+        writer = _PartWriter(shard, "png")
+        entries = [writer.add(f"{number:02d}-0", clip, {}) for number, clip in enumerate(clips)]
         writer.flush()
-        index = {"format": FORMAT, "complete": True, "image_size": 32, "sample_rate": 16_000}
-        index |= {"shards": [{"parts": writer.written}]}
-        (tmp_path / folder / INDEX_NAME).write_text(json.dumps(index))
-        fields = ("key", "stored", "speaker", "start", "duration")
-        stored = [
-            StoredExample(
-                row=example.row,
-                shard=tmp_path / folder / writer.written[0]["file"],
-                **{name: entry[name] for name in fields},
-            )
-            for example, entry in zip(examples, entries, strict=True)
-        ]
-        (tmp_path / folder / writer.written[0]["file"]).unlink()
-        return fingerprint(stored, mini.spec)
+        index = {"complete": True, "image_size": 32, "sample_rate": 16_000, "shards": ["shard-00000.json"]}
+        entry = {"parts": writer.written, "clips": [], "skipped": []}
+        for name, content in ((INDEX_NAME, index), ("shard-00000.json", entry)):
+            (shard.parent / name).write_text(json.dumps({"format": FORMAT, **content}))
+        shard.unlink()
+        clips = [_stored(entry, shard, example.row) for example, entry in zip(examples, entries, strict=True)]
+        return fingerprint(clips, mini.spec)
 
     here = from_shard("here", examples)
     assert from_shard("elsewhere", examples) == here

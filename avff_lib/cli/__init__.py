@@ -15,6 +15,7 @@ from avff_lib.cli.data import check, join, manifest, split
 from avff_lib.cli.datasets import audit, prepare, synth
 from avff_lib.cli.demo import demo
 from avff_lib.cli.evaluate import evaluate
+from avff_lib.cli.forge import forge
 from avff_lib.cli.predict import predict
 from avff_lib.cli.robustness import robustness
 from avff_lib.cli.sync import sync
@@ -25,6 +26,7 @@ from avff_lib.utils.extras import explain_missing_extra
 Command = Callable[..., int | None]
 COMMANDS: tuple[Command, ...] = (
     synth,
+    forge,
     audit,
     prepare,
     pretrain,

@@ -17,6 +17,7 @@ from avff_lib.cli.common import (
     write_json,
 )
 from avff_lib.errors import AVFFError
+from avff_lib.utils.cluster import Engine
 from avff_lib.utils.device import Device, pick_device
 
 
@@ -28,6 +29,7 @@ def evaluate(
     json_: Annotated[bool, arg(name="json")] = False,
     device: Device = "auto",
     workers: int | None = None,
+    engine: Engine = "local",
 ) -> None:
     """Measure how good a detector is on a dataset, overall and by group.
 
@@ -35,10 +37,12 @@ def evaluate(
         data: folder with a manifest.csv, or with shards.
         checkpoint: folder of a saved detector, or the name of a shipped one: avff-tiny, avffmae-tiny.
         split: the test clips, or all of them.
-        out: folder for metrics.json, table.csv, scores.csv (one row per video), and the figures.
+        out: folder for metrics.json, table.csv, scores.csv (one row per video), and the figures; and for
+            scores.jsonl, to which each video appends its own: run again to go on after an interruption.
         json_: print the metrics as JSON instead of a table.
         device: to run the detector on; auto is the GPU if there is one.
         workers: processes that score files at the same time; by default one per core, on a GPU one.
+        engine: what runs them: this machine, or a Ray cluster that sees the data and out.
     """
     from rich.console import Console
 
@@ -49,6 +53,8 @@ def evaluate(
 
     if out is not None:
         make_folder(out)
+    elif engine == "ray":
+        raise AVFFError("--engine ray needs --out, a folder that all nodes see")
     model = Detector.from_pretrained(checkpoint, device=pick_device(device, "--device"))
     skipped: list[tuple[str, str]] = []
     if stored := stored_examples(data, model.spec):
@@ -56,10 +62,10 @@ def evaluate(
         examples = [example for example in stored if split in ("all", example.row.split)]
         if not examples:
             raise AVFFError(f"{data} holds no {split} clips; choose another split")
-        scored, unreadable = score_readable(model, examples)
+        scored, unreadable = score_readable(model, examples, folder=out)
     else:
         rows = rows_of(data, None if split == "all" else split)
-        scored, unreadable = score_readable(model, rows, workers=workers)
+        scored, unreadable = score_readable(model, rows, workers=workers, engine=engine, folder=out)
     skipped = skipped + by_path(unreadable)
     metrics = evaluate_scores(model, scored)
     metrics["skipped"] = [{"path": path, "reason": reason} for path, reason in skipped]

@@ -22,6 +22,7 @@ from tyro.conf import Positional, arg
 from avff_lib.cli.common import error_rates
 from avff_lib.errors import AVFFError
 from avff_lib.utils.atomic import atomic_write
+from avff_lib.utils.cluster import Engine
 from avff_lib.utils.device import Device, pick_device
 from avff_lib.utils.extras import require_extra
 from avff_lib.utils.files import find_videos
@@ -65,10 +66,12 @@ def predict(
     json_: Annotated[bool, arg(name="json")] = False,
     csv_: Annotated[Path | None, arg(name="csv")] = None,
     report: Path | None = None,
+    parquet: Path | None = None,
     device: Device = "auto",
     batch_size: int = 16,
     audio_stream: int | None = None,
     workers: int | None = None,
+    engine: Engine = "local",
 ) -> int:
     """Score videos, and label each one real, fake or undetermined.
 
@@ -78,19 +81,28 @@ def predict(
         json_: print a JSON list with one object per file instead of lines for people.
         csv_: write a table to this file, one row per video.
         report: write a page to this file, to be opened in a browser.
+        parquet: for many videos: write Parquet files to this folder, and print counts only; run again to go
+            on after an interruption.
         device: where the detector runs; auto takes a GPU if there is one.
         batch_size: windows that the detector takes at once.
         audio_stream: number of the sound track, from 1; by default the one that players play, or another one
             if that is silent.
         workers: files scored at once, each in a process; by default one per core for four files or more,
             and one with a GPU.
+        engine: what runs them: this machine, or, with --parquet, a Ray cluster that sees the same files.
     """
     if report is not None:
         require_extra("avff predict --report", "matplotlib")
     for name, value in (("batch size", batch_size), ("number of workers", workers)):
         if value is not None and value < 1:
             raise AVFFError(f"the {name} is {value}; expected 1 or more")
+    if engine == "ray" and parquet is None:
+        raise AVFFError("--engine ray needs --parquet, a folder that all nodes see")
+    if parquet is not None and (json_ or csv_ or report):
+        raise AVFFError("--parquet takes the place of --json, --csv and --report; leave those out")
     paths = media_files(files)
+    if parquet is not None:
+        return _predict_many(paths, parquet, checkpoint, device, batch_size, audio_stream, workers, engine)
     for out in (csv_, report):
         _check_output(out, paths)
     if csv_ is not None and csv_ == report:
@@ -139,6 +151,34 @@ def predict(
         if model.config.calibration.clips:
             print(f"At its threshold it had {error_rates(model.config.calibration)}.")
     return 2 if any(file.error for file in predictions) else 0
+
+
+def _predict_many(
+    paths: Sequence[Path],
+    out: Path,
+    checkpoint: str,
+    device: Device,
+    batch_size: int,
+    audio_stream: int | None,
+    workers: int | None,
+    engine: Engine,
+) -> int:
+    """Write predictions to a folder of Parquet files, and print how many there are of each kind."""
+    from avff_lib.inference.store import predict_to_parquet
+
+    counts = predict_to_parquet(
+        paths,
+        out,
+        checkpoint,
+        workers=workers or os.cpu_count() or 1,
+        engine=engine,
+        device=str(pick_device(device, "--device")),
+        batch_size=batch_size,
+        audio_stream=audio_stream,
+    )
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
+    print(f"{len(paths)} files: {kinds}; their predictions are in {out}")
+    return 2 if counts["error"] else 0
 
 
 def media_files(names: Sequence[str]) -> list[Path]:

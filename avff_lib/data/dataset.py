@@ -95,42 +95,34 @@ class AVDataset(Dataset[WindowSample]):
         """
         if isinstance(key, WindowDraw):
             return self._drawn(key)
-        example = self._read(key)
+        example = self.examples[key]
         start, label = middle_window(example, self.spec)
-        inputs = prepare(example.clip.window(start, self.spec.duration), self.spec)
+        inputs = prepare(_cut(example, start, self.spec.duration, self.spec), self.spec)
         return WindowSample(inputs.frames[0], inputs.audio[0], label)
 
     def _drawn(self, draw: WindowDraw) -> WindowSample:
-        rng, skipped = copy.deepcopy(draw.rng), {}
+        skipped = {}
         for index in draw.clips:
+            example, rng = self.examples[index], copy.deepcopy(draw.rng)
             try:
-                example = self._read(index)
+                if draw.pseudo_fake:
+                    inputs = pseudo_fake(example, self.spec, rng, transforms=self.transforms)
+                else:
+                    inputs, _ = random_window(
+                        example, self.spec, rng, transforms=self.transforms, label=draw.label
+                    )
             except AVFFError as error:
-                skipped[index] = Skipped(self.examples[index].row, str(error))
+                skipped[index] = Skipped(example.row, str(error))
                 continue
-            if draw.pseudo_fake:
-                inputs = pseudo_fake(example, self.spec, rng, transforms=self.transforms)
-            else:
-                inputs, _ = random_window(
-                    example, self.spec, rng, transforms=self.transforms, label=draw.label
-                )
             return WindowSample(inputs.frames[0], inputs.audio[0], draw.label, skipped)
         last = skipped[draw.clips[-1]]
         raise AVFFError(
             f"no clip is left for windows like this one; the last was {last.row.path}: {last.reason}"
         )
 
-    def _read(self, index: int) -> Example:
-        """A clip in memory, its audio checked."""
-        example = self.examples[index]
-        clip = example.clip
-        if not np.isfinite(clip.waveform).all():
-            raise AVFFError("its audio holds non-finite samples; prepare it again, or leave it out")
-        return Example(example.row, clip)
-
 
 def random_window(
-    example: Example,
+    example: Example | StoredExample,
     spec: InputSpec,
     rng: np.random.Generator,
     *,
@@ -153,22 +145,25 @@ def random_window(
         A batch of one, and 1 if the window is fake, else 0.
 
     Raises:
-        AVFFError: no such window was found.
+        AVFFError: no such window was found, or it cannot be read.
     """
-    clip = example.clip
     for _ in range(MAX_TRIES):
-        percent = _random_speed(transforms, clip.duration / spec.duration, rng)
+        percent = _random_speed(transforms, example.duration / spec.duration, rng)
         length = spec.duration * percent / 100
-        start = clip.start + rng.uniform(0.0, clip.duration - length)
+        start = example.start + rng.uniform(0.0, example.duration - length)
         actual = window_label(example.row, start, length)
         if actual is not None and label in (None, actual):
-            return _prepare(clip.window(start, length), percent, spec, transforms, rng), actual
+            return _prepare(_cut(example, start, length, spec), percent, spec, transforms, rng), actual
     wanted = "a label" if label is None else f"the label {label}"
     raise AVFFError(f"{example.row.path} has no window with {wanted}; ask possible_labels first")
 
 
 def pseudo_fake(
-    example: Example, spec: InputSpec, rng: np.random.Generator, *, transforms: Augment | None = None
+    example: Example | StoredExample,
+    spec: InputSpec,
+    rng: np.random.Generator,
+    *,
+    transforms: Augment | None = None,
 ) -> ModelInputs:
     """A fake window made of a real clip: video of one moment, audio of another.
 
@@ -182,15 +177,25 @@ def pseudo_fake(
 
     Returns:
         A batch of one.
+
+    Raises:
+        AVFFError: the clip cannot be read.
     """
-    clip = example.clip
-    percent = _random_speed(transforms, clip.duration / (spec.duration + MIN_PSEUDO_FAKE_SHIFT), rng)
+    percent = _random_speed(transforms, example.duration / (spec.duration + MIN_PSEUDO_FAKE_SHIFT), rng)
     length = spec.duration * percent / 100
-    shift = rng.uniform(MIN_PSEUDO_FAKE_SHIFT * percent / 100, clip.duration - length)
-    early = clip.start + rng.uniform(0.0, clip.duration - length - shift)
+    shift = rng.uniform(MIN_PSEUDO_FAKE_SHIFT * percent / 100, example.duration - length)
+    early = example.start + rng.uniform(0.0, example.duration - length - shift)
     video_start, audio_start = rng.permutation([early, early + shift])
-    window = replace(clip.window(video_start, length), waveform=clip.window(audio_start, length).waveform)
-    return _prepare(window, percent, spec, transforms, rng)
+    shown, heard = (_cut(example, start, length, spec) for start in (video_start, audio_start))
+    return _prepare(replace(shown, waveform=heard.waveform), percent, spec, transforms, rng)
+
+
+def _cut(example: Example | StoredExample, start: float, length: float, spec: InputSpec) -> Clip:
+    """A window with the frames that a model takes from it, which alone are worth decoding and augmenting."""
+    window = example.window(start, length, spec.frame_times * length / spec.duration)
+    if not np.isfinite(window.waveform).all():
+        raise AVFFError("its audio holds non-finite samples; prepare it again, or leave it out")
+    return window
 
 
 def _random_speed(transforms: Augment | None, room: float, rng: np.random.Generator) -> int:
@@ -205,6 +210,4 @@ def _prepare(
     window: Clip, percent: int, spec: InputSpec, transforms: Augment | None, rng: np.random.Generator
 ) -> ModelInputs:
     window = change_speed(window, percent)
-    chosen = window.nearest_frames(window.start + spec.frame_times)  # only these are worth augmenting
-    window = replace(window, frames=window.frames[chosen], times=window.times[chosen])
     return prepare(transforms(window, rng) if transforms else window, spec)

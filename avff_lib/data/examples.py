@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+import numpy as np
 from tqdm import tqdm
 
 from avff_lib.data.manifest import Row
@@ -57,6 +58,16 @@ class Example:
     def piece(self) -> TrackedClip:
         """What the file is scored by."""
         return self.tracked or TrackedClip.of_face(self.clip)
+
+    def window(self, start: float, duration: float, frame_times: np.ndarray | None = None) -> Clip:
+        """The part of `clip` in [start, start + duration), see `avff_lib.media.clip.Clip.window`.
+
+        Args:
+            start, duration: in seconds.
+            frame_times: ``(T,)`` seconds from ``start``; of the frames, only the nearest to these are given,
+                one for each. By default all are.
+        """
+        return cut(self.clip, start, duration, frame_times)
 
 
 class FilePart(Protocol):
@@ -172,6 +183,15 @@ def speaker_clip(piece: TrackedClip) -> Clip:
     start = piece.start if shown[0] <= piece.times[0] else float(shown[0])
     end = float(after[0]) if len(after) else piece.end
     return piece.face_clip(number).window(start, end - start)
+
+
+def cut(clip: Clip, start: float, duration: float, frame_times: np.ndarray | None) -> Clip:
+    """A window of a clip; see `Example.window`."""
+    window = clip.window(start, duration)
+    if frame_times is None:
+        return window
+    chosen = window.nearest_frames(start + frame_times)
+    return replace(window, frames=window.frames[chosen], times=window.times[chosen])
 
 
 def by_file(examples: Iterable[Part]) -> Iterator[list[Part]]:

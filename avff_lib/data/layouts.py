@@ -94,8 +94,8 @@ def _listing(root: Path, name: str) -> Listing:
     missing: dict[Path, None] = {}
     repeated = []
     try:
-        for row in LAYOUTS[name].read(root):
-            if Path(os.path.relpath(row.path, root)).parts[:1] == ("..",):
+        for row in LAYOUTS[name].read(root.absolute()):  # as the paths of a manifest are
+            if Path(os.path.relpath(row.path, root.absolute())).parts[:1] == ("..",):
                 raise ValueError(f"{row.path} is not below it")
             if row.path in rows or row.path in missing:
                 repeated.append(row.path)

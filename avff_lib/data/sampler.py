@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -14,6 +16,7 @@ from avff_lib.data.labels import possible_labels
 from avff_lib.errors import AVFFError
 
 SPARE_CLIPS = 16  # tried in turn where a clip cannot be read
+PSEUDO_FAKE = 2  # beside the labels 0 and 1
 
 
 class StepSampler(Sampler[list[Any]]):
@@ -55,21 +58,23 @@ class StepSampler(Sampler[list[Any]]):
 class WindowSampler(StepSampler):
     """Draws windows of an `AVDataset`; a draw depends on (seed, step, row) alone.
 
-    Each row of a batch has a generator of its own. So a resumed run, a rank and a micro-batch draw what
-    they would have drawn anyway, and no state has to be saved.
+    Each class is walked through in a random order, another one in each epoch: every clip of it comes once
+    before any comes twice. The order of an epoch follows from the seed, the place in it from step and row,
+    and each row of a batch has a generator of its own for the rest. So a resumed run, a rank and a
+    micro-batch draw what they would have drawn anyway, on any number of machines, and no state is saved.
 
     Real and fake *windows* take turns, however many there are of either: neighbouring rows hold both. A
     clip that is fake in part belongs to both classes, so that a model cannot tell them by what such clips
     have in common; windows of it that are fake by less than a quarter are never drawn. Where the dataset's
-    transforms ask for pseudo fakes, these replace a share of the fake windows, or all of them if there are no
-    others.
+    transforms ask for pseudo fakes, these replace a share of the fake windows, evenly spaced, or all of them
+    if there are no others.
 
     Args:
         dataset: to draw from.
         batch_size, steps, start_step, shares: as in `StepSampler`.
         seed: of everything that is drawn.
-        identity_balanced: within a class, draw an identity (``row.source``) and then a clip, so that
-            people with many clips do not outweigh the others; else each clip is drawn equally often.
+        identity_balanced: within a class, each identity (``row.source``) comes once before any comes twice,
+            and likewise each of its clips; so people with many clips do not outweigh the others.
 
     Raises:
         AVFFError: there are no clips, or none whose windows have a label, or none that is long enough for the
@@ -89,7 +94,7 @@ class WindowSampler(StepSampler):
     ) -> None:
         super().__init__(batch_size=batch_size, steps=steps, start_step=start_step, shares=shares)
         self.seed = seed
-        self.pseudo_fake = dataset.transforms.pseudo_fake if dataset.transforms else 0.0
+        pseudo_fake = dataset.transforms.pseudo_fake if dataset.transforms else 0.0
         examples = dataset.examples
         members: dict[int, list[int]] = {0: [], 1: []}
         for index, example in enumerate(examples):
@@ -108,37 +113,72 @@ class WindowSampler(StepSampler):
                 f"the {len(examples)} clips to train on are too short, or hardly any of their windows is "
                 "real or fake by a quarter; give longer clips, or such with longer fake parts"
             )
-        if self.pseudo_fake and not long:
+        if pseudo_fake and not long:
             raise AVFFError(
                 f"no real clip lasts {longest:g} s, which a pseudo fake needs; set pseudo_fake to 0"
             )
         identities = [example.row.source if identity_balanced else "" for example in examples]
-        self.pools = {label: _Pool(indices, identities) for label, indices in members.items() if indices}
-        self.long_pool = _Pool(long, identities)
-        self.labels = [0, 1] if self.pseudo_fake else list(self.pools)
+        self.pools = {
+            label: _Pool(indices, identities, (seed, label)) for label, indices in members.items() if indices
+        }
+        self.long_pool = _Pool(long, identities, (seed, PSEUDO_FAKE))
+        self.labels = [0, 1] if pseudo_fake else list(self.pools)
+        self.pseudo_fake = pseudo_fake if 1 in self.pools else 1.0  # share of the fake windows
 
     def key(self, step: int, row: int) -> WindowDraw:
-        """One draw; its generator goes on where the choice of the clip ended."""
+        """One draw, and a generator for what remains to be drawn."""
+        turn, place = divmod(row, len(self.labels))
+        label = self.labels[place]
+        number = step * len(range(place, self.batch_size, len(self.labels))) + turn  # of draws of this class
+        pseudo_fakes = math.floor(number * self.pseudo_fake)  # among these, before this draw
+        pseudo_fake = label == 1 and math.floor((number + 1) * self.pseudo_fake) > pseudo_fakes
+        if pseudo_fake:
+            pool, number = self.long_pool, pseudo_fakes
+        elif label == 1:
+            pool, number = self.pools[1], number - pseudo_fakes
+        else:
+            pool = self.pools[0]
         rng = np.random.default_rng([self.seed, step, row])
-        label = self.labels[row % len(self.labels)]
-        pseudo_fake = label == 1 and (1 not in self.pools or rng.random() < self.pseudo_fake)
-        pool = self.long_pool if pseudo_fake else self.pools[label]
-        return WindowDraw((pool.draw(rng), *pool.spares(rng.spawn(1)[0])), label, pseudo_fake, rng)
+        return WindowDraw((pool[number], *pool.spares(rng.spawn(1)[0])), label, pseudo_fake, rng)
 
 
 class _Pool:
-    """Clips of one kind, in a group for each identity."""
+    """Clips of one kind, in a group for each identity.
 
-    def __init__(self, indices: Sequence[int], identities: Sequence[str]) -> None:
+    ``pool[n]`` is the n-th draw: of a group, and then of a clip in it.
+    """
+
+    def __init__(self, indices: Sequence[int], identities: Sequence[str], seed: tuple[int, int]) -> None:
         groups: dict[str, list[int]] = defaultdict(list)
         for index in indices:
             groups[identities[index]].append(index)
         self.groups, self.indices = list(groups.values()), np.array(indices, dtype=int)
+        self._seed = seed
 
-    def draw(self, rng: np.random.Generator) -> int:
-        group = self.groups[rng.integers(len(self.groups))]
-        return group[rng.integers(len(group))]
+    def __getitem__(self, number: int) -> int:
+        group, epoch = _walk(len(self.groups), number, self._seed)
+        clips = self.groups[group]
+        clip, _ = _walk(len(clips), epoch, (*self._seed, group))
+        return clips[clip]
 
     def spares(self, rng: np.random.Generator) -> list[int]:
         """Different clips, all of them if there are few; each equally likely, whatever the identities."""
         return rng.choice(self.indices, min(SPARE_CLIPS, len(self.indices)), replace=False).tolist()
+
+
+def _walk(count: int, number: int, seed: tuple[int, ...]) -> tuple[int, int]:
+    """Where a walk through ``range(count)``, in a new random order each time, is after ``number`` steps.
+
+    Returns:
+        The place, and how often all of them were visited before.
+    """
+    epoch, place = divmod(number, count)
+    return int(_order(count, epoch, seed)[place]), epoch
+
+
+@functools.lru_cache(maxsize=64)  # an order is asked for again and again, until its epoch is over
+def _order(count: int, epoch: int, seed: tuple[int, ...]) -> np.ndarray:
+    first, *more = seed
+    # A key of its own, so that no order shares its random numbers with the windows' generators.
+    sequence = np.random.SeedSequence(first, spawn_key=(*more, epoch))
+    return np.random.default_rng(sequence).permutation(count)

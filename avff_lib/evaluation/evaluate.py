@@ -5,11 +5,13 @@ Every file is scored by `avff_lib.inference.predictor`, as one that somebody bri
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -31,15 +33,31 @@ from avff_lib.evaluation.calibration import (
     unsure_range,
 )
 from avff_lib.evaluation.metrics import best_threshold
+from avff_lib.evaluation.score_log import open_log
 from avff_lib.evaluation.summary import compute_metrics, count_clips, summarize
 from avff_lib.inference.prediction import FilePrediction
 from avff_lib.inference.predictor import FileAnalysis, analyze_file, score_pieces
 from avff_lib.models import Detector
 from avff_lib.models.calibration import PROBABILITY_EPSILON, Calibration
+from avff_lib.models.checkpoint import weights_digest
 from avff_lib.models.ood import STREAM_OF, OODDetector
+from avff_lib.utils.cluster import Engine
 from avff_lib.utils.parallel import parallel_map
 
 Examples = Sequence[Row | Example | StoredExample]
+LOG_NAME = "scores.jsonl"
+LOGGED = (
+    "path",
+    "label",
+    "reasons",
+    "prediction",
+    "score",
+    "threshold",
+    "coverage",
+    "ood_scores",
+    "warnings",
+)
+LOGGED_ARRAYS: dict[str, type] = {"windows": float, "raw_windows": float, "window_labels": int}
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +87,19 @@ class ClipScores:
         """Probability of fake, calibrated if the detector is."""
         assert self.prediction.score is not None  # files without a score are skipped
         return self.prediction.score
+
+    def to_json(self) -> dict[str, Any]:
+        """What metrics and tables are made of: no features, and of windows their scores alone."""
+        prediction = {name: getattr(self.prediction, name) for name in LOGGED}
+        arrays = {name: getattr(self, name).tolist() for name in LOGGED_ARRAYS}
+        return {"path": str(self.row.path), "prediction": prediction, "raw": self.raw, **arrays}
+
+    @classmethod
+    def from_json(cls, row: Row, entry: dict[str, Any]) -> ClipScores:
+        """The scores that `to_json` was made of, without what it leaves out."""
+        prediction = {**entry["prediction"], "reasons": tuple(entry["prediction"]["reasons"])}
+        arrays: dict[str, Any] = {name: np.array(entry[name], dtype) for name, dtype in LOGGED_ARRAYS.items()}
+        return cls(row, FilePrediction(**prediction), entry["raw"], features={}, **arrays)
 
 
 def evaluate(model: Detector, examples: Examples, *, seed: int = 0) -> dict[str, Any]:
@@ -155,7 +186,12 @@ def score_examples(model: Detector, examples: Examples) -> np.ndarray:
 
 
 def score_readable(
-    model: Detector, examples: Examples, *, workers: int | None = None
+    model: Detector,
+    examples: Examples,
+    *,
+    workers: int | None = None,
+    engine: Engine = "local",
+    folder: Path | None = None,
 ) -> tuple[list[ClipScores], list[Skipped]]:
     """Score the files that can be scored, and list those that cannot, with the reason.
 
@@ -164,34 +200,71 @@ def score_readable(
         examples: as in `evaluate`.
         workers: processes that files are decoded and scored in; by default one a core, and none besides this
             one for files that were decoded before, or on a GPU.
+        engine: what runs these processes; see `avff_lib.utils.parallel.parallel_map`.
+        folder: keeps the scores, each file appending its own as one line to `LOG_NAME`; of files that are in
+            there already nothing is computed again, and they come without ``features``. The workers of a
+            cluster read the detector from it.
 
     Raises:
-        AVFFError: none can.
+        AVFFError: none can, or ``folder`` holds scores of another detector.
     """
     model.eval()
-    results: Iterable[ClipScores | Skipped]
-    rows = [example for example in examples if isinstance(example, Row)]
-    workers = min(workers or os.cpu_count() or 1, len(rows)) if model.device.type == "cpu" else 1
-    if workers > 1:
-        with TemporaryDirectory() as folder:  # as models with parametrised weights cannot be pickled
-            model.save_pretrained(folder)
-            score = partial(_score_by_saved, folder)
-            results = list(parallel_map(score, rows, workers, description="scoring", unit="file"))
-    elif rows:
-        results = (_score_row(model, row) for row in tqdm(rows, desc="scoring", unit="file"))
+    if folder is None:
+        results = [result for _, result in _scores(model, examples, workers, engine, None)]
     else:
-        parts = list(by_file([example for example in examples if not isinstance(example, Row)]))
-        results = (_score_parts(model, part) for part in tqdm(parts, desc="scoring", unit="file"))
-    scored, skipped = [], []
-    for result in results:
-        if isinstance(result, ClipScores):
-            scored.append(result)
-        else:
-            skipped.append(result)
+        results = _logged_scores(model, examples, workers, engine, folder)
+    scored = [result for result in results if isinstance(result, ClipScores)]
+    skipped = [result for result in results if isinstance(result, Skipped)]
     if not scored:
         first = f"; the first one: {skipped[0].reason}" if skipped else ""
         raise AVFFError(f"none of the {len(skipped)} files can be scored{first}")
     return scored, skipped
+
+
+def _logged_scores(
+    model: Detector, examples: Examples, workers: int | None, engine: Engine, folder: Path
+) -> list[ClipScores | Skipped]:
+    """Scores in the order of the examples, those of earlier runs read from the log."""
+    settings = {"detector": weights_digest(model), "threshold": model.config.threshold}
+    settings["calibration"] = json.loads(json.dumps(asdict(model.config.calibration)))  # as it is read again
+    with open_log(folder / LOG_NAME, settings, {"path", "prediction", "raw", *LOGGED_ARRAYS}) as log:
+        known = {entry["path"]: entry for entry in log.entries}
+        missing = [example for example in examples if str(_row_of(example).path) not in known]
+        new: dict[str, ClipScores | Skipped] = {}
+        for row, result in _scores(model, missing, workers, engine, folder):
+            new[str(row.path)] = result
+            if isinstance(result, ClipScores):
+                log.append(result.to_json())
+    rows = {str(row.path): row for row in map(_row_of, examples)}  # a long file has several examples
+    return [
+        new[path] if path in new else ClipScores.from_json(row, known[path]) for path, row in rows.items()
+    ]
+
+
+def _scores(
+    model: Detector, examples: Examples, workers: int | None, engine: Engine, folder: Path | None
+) -> Iterator[tuple[Row, ClipScores | Skipped]]:
+    """Each file's row and scores, one after the other."""
+    rows = [example for example in examples if isinstance(example, Row)]
+    workers = min(workers or os.cpu_count() or 1, len(rows)) if model.device.type == "cpu" else 1
+    if rows and (workers > 1 or engine == "ray"):
+        # As models with parametrised weights cannot be pickled.
+        with TemporaryDirectory(dir=folder, prefix=".detector-") as saved:
+            model.save_pretrained(saved)
+            score = partial(_score_by_saved, saved)
+            results = parallel_map(score, rows, workers, description="scoring", unit="file", engine=engine)
+            yield from zip(rows, results, strict=True)
+    elif rows:
+        for row in tqdm(rows, desc="scoring", unit="file"):
+            yield row, _score_row(model, row)
+    else:
+        parts = list(by_file([example for example in examples if not isinstance(example, Row)]))
+        for part in tqdm(parts, desc="scoring", unit="file"):
+            yield part[0].row, _score_parts(model, part)
+
+
+def _row_of(example: Row | Example | StoredExample) -> Row:
+    return example if isinstance(example, Row) else example.row
 
 
 def calibrate(model: Detector, validation: Examples, target_fpr: float | None = None) -> None:

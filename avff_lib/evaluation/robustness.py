@@ -8,9 +8,6 @@ question, which is not asked here.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -27,14 +24,15 @@ from avff_lib.data.manifest import Row
 from avff_lib.errors import AVFFError
 from avff_lib.evaluation.metrics import bootstrap_auc
 from avff_lib.evaluation.perturbations import PERTURBATIONS, Perturbation
+from avff_lib.evaluation.score_log import open_log
 from avff_lib.faces.tracked import TrackedClip, crop_again, iter_tracked
 from avff_lib.inference.predictor import score_pieces
 from avff_lib.media.clip import Clip
 from avff_lib.media.decode import read_clip
 from avff_lib.models import Detector
-from avff_lib.utils.atomic import atomic_write, locked
+from avff_lib.models.checkpoint import weights_digest
 
-STATE_NAME = "scores.jsonl"
+LOG_NAME = "scores.jsonl"
 UNTOUCHED = "untouched"
 PIECE_SECONDS = 4.0  # of whole frames in memory at once
 MAX_SIDE = 1920  # pixels, of these frames; as faces are tracked
@@ -93,12 +91,12 @@ def score_perturbed(
     """
     check_names(names)
     model.eval()
-    settings = _settings(model, seed)
     wanted = (UNTOUCHED, *names)
     skipped = []
-    folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder):
-        scores = _read_state(folder / STATE_NAME, settings)
+    scores: Scores = {}
+    with open_log(folder / LOG_NAME, _settings(model, seed), {"path", "scores"}) as log:
+        for entry in log.entries:
+            scores.setdefault(entry["path"], {}).update(entry["scores"])
         for row in tqdm(rows, desc="perturbing and scoring", unit="clip"):
             known = scores.setdefault(str(row.path), {})
             missing = [name for name in wanted if name not in known]
@@ -110,8 +108,7 @@ def score_perturbed(
                 skipped.append(Skipped(row, str(error)))
                 continue
             known |= new
-            with (folder / STATE_NAME).open("a") as file:
-                file.write(json.dumps({"path": str(row.path), "scores": new}) + "\n")
+            log.append({"path": str(row.path), "scores": new})
     paths = [str(row.path) for row in rows if scores[str(row.path)].keys() >= set(wanted)]
     return {path: {name: scores[path][name] for name in wanted} for path in paths}, skipped
 
@@ -222,40 +219,5 @@ def _read_frames(path: Path, piece: TrackedClip) -> Clip:
 
 def _settings(model: Detector, seed: int) -> dict[str, Any]:
     """What scores depend on besides the clip."""
-    weights = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        weights.update(name.encode())
-        weights.update(tensor.cpu().contiguous().numpy())
     levels = {name: list(perturbation.values) for name, perturbation in PERTURBATIONS.items()}
-    return {"detector": weights.hexdigest()[:16], "seed": seed, "levels": levels}
-
-
-def _read_state(path: Path, settings: dict[str, Any]) -> Scores:
-    """Scores of an earlier run; without one, the file is begun with a line of ``settings``.
-
-    A line that was not written to its end, by a run that was killed, is cut off.
-    """
-    if not path.exists():
-        with atomic_write(path) as partial:
-            partial.write_text(json.dumps(settings) + "\n")
-        return {}
-    text = path.read_bytes()
-    whole = text[: text.rfind(b"\n") + 1]
-    scores: Scores = {}
-    try:
-        state, *entries = map(json.loads, whole.splitlines())
-        found = {name: state[name] for name in settings}
-        for entry in entries:
-            scores.setdefault(entry["path"], {}).update(entry["scores"])
-    except (ValueError, KeyError, TypeError):
-        raise AVFFError(
-            f"{path} holds no scores of an earlier run; remove it or choose another folder"
-        ) from None
-    for name, value in settings.items():
-        if found[name] != value:
-            raise AVFFError(
-                f"{path} holds scores with another {name}; choose another folder, or remove it to start anew"
-            )
-    if len(whole) < len(text):
-        os.truncate(path, len(whole))
-    return scores
+    return {"detector": weights_digest(model), "seed": seed, "levels": levels}

@@ -19,9 +19,14 @@ def crop_picture(picture: Picture, box: np.ndarray, sizes: tuple[int, ...]) -> l
     A crop is `CROP_MARGIN` times the box, left, top, right, bottom in pixels, and starts at whole pixels.
     Outside the frame its edge pixels are repeated.
     """
+    return picture.square(*crop_square(box), sizes)
+
+
+def crop_square(box: np.ndarray) -> tuple[int, int, int]:
+    """Top, left and side in pixels of what `crop_picture` cuts out."""
     side = max(1, round(float((box[2:] - box[:2]).max()) * CROP_MARGIN))
     left, top = np.round((box[:2] + box[2:]) / 2 - side / 2).astype(int).tolist()
-    return picture.square(top, left, side, sizes)
+    return top, left, side
 
 
 def crop_face(clip: Clip, track: FaceTrack, size: int) -> Clip:

@@ -53,6 +53,28 @@ def find_faces(image: np.ndarray, long_side: int) -> np.ndarray:
     Raises:
         AVFFError: the detector's weights are missing from the installation.
     """
+    corners, roll, _ = _search(image, long_side)
+    return np.concatenate([corners, roll[:, None]], axis=1).astype(np.float32)  # (N, 6)
+
+
+def find_landmarks(image: np.ndarray, long_side: int) -> np.ndarray:
+    """Landmarks ``(N, 5, 2)`` float32 of the faces in one RGB image ``(H, W, 3)`` uint8.
+
+    Args:
+        image, long_side: as in `find_faces`.
+
+    Returns:
+        The eye on the left of the picture, that on the right, the nose, and the left and the right corner of
+        the mouth, each as x and y in pixels of ``image``; faces in the order of `find_faces`.
+
+    Raises:
+        AVFFError: the detector's weights are missing from the installation.
+    """
+    return _search(image, long_side)[2]
+
+
+def _search(image: np.ndarray, long_side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Corners and confidence ``(N, 5)``, roll ``(N,)`` and landmarks ``(N, 5, 2)`` of the faces."""
     height, width = image.shape[:2]
     scale = float(np.clip(max(height, width), MIN_LONG_SIDE, long_side)) / max(height, width)
     # The network halves the image five times. Padding below and to the right keeps its proportions.
@@ -75,7 +97,9 @@ def find_faces(image: np.ndarray, long_side: int) -> np.ndarray:
     )
     corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:], heat[0, y, x][:, None]], axis=1)
     roll = _roll(landmarks[:, y, x], boxes[:, 2:])
-    return np.concatenate([corners, roll[:, None]], axis=1)[kept].astype(np.float32)  # (N, 6)
+    shares = landmarks[:, y, x].reshape(5, 2, -1).transpose(2, 0, 1)[..., ::-1]  # (N, 5, 2), x and y
+    points = boxes[:, None, :2] + shares * boxes[:, None, 2:]
+    return corners[kept], roll[kept], points[kept].astype(np.float32)
 
 
 def _roll(landmarks: np.ndarray, sizes: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ TICKS_PER_SECOND = 90_000  # resolution of the frames' times, usual in MPEG
 AUDIO_BIT_RATE = 64_000  # bits per second, ample for mono speech
 
 
-def write_clip(clip: Clip, path: str | Path, *, crf: int = 23) -> None:
+def write_clip(clip: Clip, path: str | Path, *, crf: int = 23, comment: str = "") -> None:
     """Write a clip as MP4 (H.264 and AAC); its start becomes the file's zero.
 
     Every frame keeps its own time, so evenly spaced frames give a constant frame rate. The same clip gives
@@ -28,6 +28,7 @@ def write_clip(clip: Clip, path: str | Path, *, crf: int = 23) -> None:
         clip: frames ``(T, H, W, 3)`` uint8 with even H and W, and a waveform of the same window.
         path: of the file to write; its folder must exist.
         crf: H.264's constant rate factor, 0 (lossless) to 51 (worst).
+        comment: text for the file's tag of that name, which players show; no tag if it is empty.
 
     Raises:
         MediaError: the clip is empty or of an odd size, or the file cannot be written.
@@ -40,13 +41,13 @@ def write_clip(clip: Clip, path: str | Path, *, crf: int = 23) -> None:
         raise MediaError(f"{path} cannot be written: frames are {width}x{height}; H.264 needs even sizes")
     try:
         with atomic_write(path) as partial:
-            _encode(clip, partial, crf)
+            _encode(clip, partial, crf, comment)
     except (av.FFmpegError, OSError) as error:
         reason = error.strerror or str(error)
         raise MediaError(f"{path} cannot be written ({reason}); check the folder and the disk") from None
 
 
-def _encode(clip: Clip, path: Path, crf: int) -> None:
+def _encode(clip: Clip, path: Path, crf: int, comment: str) -> None:
     ticks = np.round((clip.times - clip.start) * TICKS_PER_SECOND).astype(int)
     rate = (
         Fraction(TICKS_PER_SECOND, int(np.median(np.diff(ticks))))
@@ -55,6 +56,8 @@ def _encode(clip: Clip, path: Path, crf: int) -> None:
     )
     options = {"movflags": "+faststart", "fflags": "+bitexact"}
     with av.open(str(path.resolve()), "w", format="mp4", options=options) as container:
+        if comment:
+            container.metadata["comment"] = comment
         video = container.add_stream("libx264", rate=rate.limit_denominator(1001))
         video.height, video.width = clip.frames.shape[1:3]
         video.pix_fmt = "yuv420p"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import os
 import shutil
@@ -101,6 +102,15 @@ def load(cls: type[AnyDetector], name_or_path: Path | str) -> AnyDetector:
     with locked(folder, shared=True):
         new = folder / NEW_NAME
         return _read(cls, new if new.is_dir() else folder)
+
+
+def weights_digest(model: Detector) -> str:
+    """Sixteen hexadecimal digits of a detector's weights, as computed scores are stored beside."""
+    weights = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        weights.update(name.encode())
+        weights.update(tensor.cpu().contiguous().numpy())
+    return weights.hexdigest()[:16]
 
 
 def _write(model: Detector, folder: Path, *, half: bool) -> None:

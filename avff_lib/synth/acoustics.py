@@ -57,25 +57,26 @@ def channel(waveform: np.ndarray, rng: np.random.Generator, *, snr_db: float, le
     Returns:
         ``(S,)`` float32 in [-1, 1].
     """
-    waveform = waveform / _rms(waveform)
+    waveform = waveform / rms(waveform)
     waveform = waveform + 10 ** (-snr_db / 20) * rng.standard_normal(len(waveform), dtype=np.float32)
-    waveform = _compress(waveform / _rms(waveform), crest=10 ** (rng.uniform(10, 12) / 20))
-    return np.clip(waveform * (level / _rms(waveform)), -1, 1).astype(np.float32)
+    waveform = compress(waveform / rms(waveform), crest=10 ** (rng.uniform(10, 12) / 20))
+    return np.clip(waveform * (level / rms(waveform)), -1, 1).astype(np.float32)
 
 
-def _compress(waveform: np.ndarray, crest: float) -> np.ndarray:
+def compress(waveform: np.ndarray, crest: float) -> np.ndarray:
     """Compress the peaks of ``(S,)`` at RMS 1 softly to the crest factor ``crest``; lower ones stay."""
 
     def bend(ceiling: float) -> np.ndarray:
         return np.tanh(waveform / ceiling)
 
     def excess(ceiling: float) -> float:
-        return np.abs(bend(ceiling)).max() / _rms(bend(ceiling)) - crest
+        return np.abs(bend(ceiling)).max() / rms(bend(ceiling)) - crest
 
     return bend(brentq(excess, 0.05, 50, xtol=1e-3)) if excess(50) > 0 else waveform
 
 
-def _rms(waveform: np.ndarray) -> float:
+def rms(waveform: np.ndarray) -> float:
+    """Root of the mean square of ``(S,)``."""
     return float(np.sqrt(np.mean(waveform**2)))
 
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,7 +14,7 @@ from avff_lib.errors import AVFFError
 from avff_lib.media.encode import write_clip
 from avff_lib.synth.forgeries import FAKES, METHODS, get_level
 from avff_lib.synth.recording import DURATION, ClipPlan, make_clip, rng_for
-from avff_lib.utils.atomic import atomic_write
+from avff_lib.utils.folder import claim_folder
 from avff_lib.utils.parallel import parallel_map
 
 REAL_SHARE = 0.4  # of the clips
@@ -155,7 +153,7 @@ def write_corpus(
         "level": level,
         "methods": list(methods),
     }
-    _check_folder(out, settings)
+    claim_folder(out, "corpus.json", settings, "corpus")
     missing = [plan for plan in plans if not (out / plan.path).is_file()]
     for folder in {(out / plan.path).parent for plan in missing}:
         folder.mkdir(parents=True, exist_ok=True)
@@ -164,30 +162,6 @@ def write_corpus(
     manifest = out / "manifest.csv"
     write_manifest((_row(plan, out) for plan in plans), manifest)
     return manifest
-
-
-def _check_folder(out: Path, settings: dict[str, Any]) -> None:
-    """Write the settings into the folder, or check that they are those of the corpus in it."""
-    note = out / "corpus.json"
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        if note.is_file():
-            existing = json.loads(note.read_text())
-            if existing != settings:
-                differs = sorted(key for key in settings if existing.get(key) != settings[key])
-                raise AVFFError(
-                    f"{out} holds a corpus with another setting of {', '.join(differs)}; "
-                    "choose another folder, or delete this one"
-                )
-        elif any(out.iterdir()):
-            raise AVFFError(f"{out} is not empty and holds no corpus; choose another folder")
-        else:
-            with atomic_write(note) as partial:
-                partial.write_text(json.dumps(settings, indent=2) + "\n")
-    except OSError as error:
-        raise AVFFError(f"{out} cannot be used ({error.strerror}); choose a folder to write in") from None
-    except (json.JSONDecodeError, AttributeError):
-        raise AVFFError(f"{note} is damaged; delete the folder and make the corpus anew") from None
 
 
 def _make(plans: list[ClipPlan], out: Path, workers: int, done: int) -> None:

@@ -29,7 +29,8 @@ class Method:
         voice: the speaker's ``own``; the same ``shifted`` in time; ``other`` words of the same speaker; or
             the voice of a ``foreign`` identity.
         lips: driven by the speaker's ``own`` words, by ``other`` words, or by ``loudness`` alone.
-        face: ``drawn`` as a whole; with the mouth ``blended`` in; or ``swapped`` for another identity's.
+        face: ``drawn`` as a whole; with the mouth ``blended`` in; ``swapped`` for another identity's; or
+            ``self_blended`` with itself, which takes a recording to begin with (`avff_lib.forge`).
         vocoded: whether the audio is resynthesised from its mel spectrogram.
         partial: whether a clip may be fake in one segment only.
     """
@@ -38,7 +39,7 @@ class Method:
     family: Literal["real", "desynchronised", "artefact"]
     voice: Literal["own", "shifted", "other", "foreign"] = "own"
     lips: Literal["own", "other", "loudness"] = "own"
-    face: Literal["drawn", "blended", "swapped"] = "drawn"
+    face: Literal["drawn", "blended", "swapped", "self_blended"] = "drawn"
     vocoded: bool = False
     partial: bool = True
 

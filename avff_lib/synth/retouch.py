@@ -29,14 +29,11 @@ def blend_mouth(
         ``(T, H, W, 3)`` uint8.
     """
     size = frames.shape[1]
-    low = round(size / (1 + 2.2 * (1 - quality)))
     tint = 1 + rng.normal(0, 0.05 * (1 - quality), 3)
     blended = np.empty_like(frames)
     for i, (original, drawn) in enumerate(zip(frames, other, strict=True)):
-        coarse = cv2.resize(drawn, (low, low), interpolation=cv2.INTER_AREA)
-        coarse = cv2.resize(coarse, (size, size), interpolation=cv2.INTER_LINEAR)
-        mask = _soft_ellipse(ellipses[i], size, softness=0.25)
-        blended[i] = _mix(original, coarse * tint, mask)
+        mask = soft_ellipse(ellipses[i], size, softness=0.25)
+        blended[i] = mix(original, coarsened(drawn, 1 + 2.2 * (1 - quality)) * tint, mask)
     return blended
 
 
@@ -64,15 +61,15 @@ def swap_face(
     tint = 1 + rng.normal(0, 0.04 * flaw, 3)
     swapped = np.empty_like(frames)
     for i, (original, drawn) in enumerate(zip(frames, donor, strict=True)):
-        mask = _soft_ellipse(ellipses[i] + jitter[i], size, softness=0.12 + 0.15 * quality)
+        mask = soft_ellipse(ellipses[i] + jitter[i], size, softness=0.12 + 0.15 * quality)
         inside = mask[..., 0] > 0.5
         gain = (original[inside].mean(0) + 1) / (drawn[inside].mean(0) + 1)
         soft = cv2.GaussianBlur(drawn, (0, 0), 0.3 + 0.7 * flaw)
-        swapped[i] = _mix(original, soft * (gain * tint), mask)
+        swapped[i] = mix(original, soft * (gain * tint), mask)
     return swapped
 
 
-def _soft_ellipse(ellipse: np.ndarray, size: int, softness: float) -> np.ndarray:
+def soft_ellipse(ellipse: np.ndarray, size: int, softness: float) -> np.ndarray:
     """``(size, size, 1)`` float32 mask in [0, 1]: 1 well inside, falling to 0 at the ellipse's edge."""
     x, y, half_width, half_height, angle = ellipse
     turn = np.deg2rad(angle)
@@ -85,5 +82,14 @@ def _soft_ellipse(ellipse: np.ndarray, size: int, softness: float) -> np.ndarray
     return (mask * mask * (3 - 2 * mask))[..., None].astype(np.float32)
 
 
-def _mix(under: np.ndarray, over: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def coarsened(image: np.ndarray, factor: float) -> np.ndarray:
+    """An image ``(H, W, 3)`` as it comes out of a generator of ``factor`` times less resolution."""
+    height, width = image.shape[:2]
+    low = max(1, round(width / factor)), max(1, round(height / factor))
+    coarse = cv2.resize(image, low, interpolation=cv2.INTER_AREA)
+    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def mix(under: np.ndarray, over: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """An image ``(H, W, 3)`` uint8: ``under``, with ``over`` where ``mask`` ``(H, W, 1)`` is 1."""
     return np.clip(under + (over - under) * mask + 0.5, 0, 255).astype(np.uint8)

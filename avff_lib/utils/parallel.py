@@ -1,4 +1,4 @@
-"""Processes that share out independent work, one core each."""
+"""Independent work, shared out to the cores of this machine or of a cluster."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from joblib.externals.loky import BrokenProcessPool
 from tqdm import tqdm
 
 from avff_lib.errors import AVFFError
+from avff_lib.utils.cluster import Engine, ray_map
 
 IDLE_SECONDS = 10  # after which workers that have nothing to do give back their memory
 
@@ -30,23 +31,38 @@ def parallel_map(
     done: int = 0,
     unit: str = "clip",
     bar: bool = True,
+    engine: Engine = "local",
 ) -> Iterator[Result]:
     """``function`` of each item, in the order of ``items``, with a progress bar.
 
-    The processes are joblib's (its backend loky), so a script needs no ``if __name__ == "__main__":``.
+    Local processes are joblib's (its backend loky), so a script needs no ``if __name__ == "__main__":``.
 
     Args:
         function: of one item.
         items: what to work on.
-        workers: how many processes.
+        workers: how many processes, on this machine.
         description: of the progress bar.
         done: items finished earlier, which the bar counts.
         unit: what an item is called in the bar.
         bar: whether to show it.
+        engine: what runs them; see `avff_lib.utils.cluster.ray_map` for what a cluster needs.
 
     Raises:
-        AVFFError: a process died.
+        AVFFError: a process died; with Ray, time and again.
     """
+    run = ray_map if engine == "ray" else _local_map
+    settings = {} if bar else {"disable": True}  # else TQDM_DISABLE decides
+    yield from tqdm(
+        run(function, items, workers),
+        desc=description,
+        initial=done,
+        total=done + len(items),
+        unit=unit,
+        **settings,
+    )
+
+
+def _local_map(function: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Result]:
     with parallel_config(
         "loky",
         inner_max_num_threads=1,
@@ -57,10 +73,7 @@ def parallel_map(
         pool = Parallel(workers, return_as="generator")
         results = pool(delayed(function)(item) for item in items)
     try:
-        settings = {} if bar else {"disable": True}  # else TQDM_DISABLE decides
-        yield from tqdm(
-            results, desc=description, initial=done, total=done + len(items), unit=unit, **settings
-        )
+        yield from results
     except BrokenProcessPool as error:
         if "SIGKILL" in str(error):  # what the system sends when memory runs out
             reason = "was killed, most likely for lack of memory; run the command again with fewer workers"

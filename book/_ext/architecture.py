@@ -18,6 +18,7 @@ FOLDERS = (
     ("faces", 0.5, 1, "plain", "detect, track, crop"),
     ("nn", 1.5, 1, "joint", "layers and losses"),
     ("synth, data", 2.5, 1, "sound", "datasets"),
+    ("forge", 3.5, 1, "sound", "pseudo-fakes"),
     ("explain", 4.5, 1, "joint", "attributions"),
     ("demo, cli", 6.5, 1, "plain", "the command avff"),
 )
