@@ -15,7 +15,7 @@ export HF_HUB_OFFLINE = 1
 export OMP_NUM_THREADS = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install book test lint unit nbval pages notebooks lock lab serve clean
+.PHONY: help install book test lint unit nbval pages notebooks bench lock lab serve clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -64,6 +64,10 @@ pages: $(STAMP)
 
 notebooks: $(STAMP)  ## Run all notebooks anew and store their outputs (NOTEBOOKS=... for some)
 	@$(BIN)/python book/run_notebooks.py $(NOTEBOOKS)
+
+bench: $(STAMP)  ## Measure speed and memory, 25 minutes (BENCHMARKS=... for some), for the page of them
+	@$(UV_PIP) install --no-deps --target build/bench --requirement benchmarks/requirements.txt
+	@$(BIN)/python benchmarks/run.py $(BENCHMARKS)
 
 lock: $(STAMP)  ## Resolve requirements.in into requirements.txt, keeping the pins that still fit
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 requirements.in -o requirements.txt

@@ -4,8 +4,8 @@
 
 The model has random weights and runs on the CPU in float32. In turn with it run matrix products and the same
 model with textbook attention, which writes out softmax(Q K^T / sqrt d) V. Speed is that of one thread, in
-processor time, so that other programs on the machine hardly count. A step of training is measured in a
-process of its own for each variant.
+processor time, so that other programs on the machine hardly count. The memory of a step of training is
+measured in a process of its own for each variant.
 """
 
 from __future__ import annotations
@@ -18,10 +18,13 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
+from typing import Literal
 
 import numpy as np
 import torch
 import tyro
+from tables import print_tables
+from timing import Table, spread, take_turns
 from timm.layers import Attention
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.profiler import ProfilerActivity, profile
@@ -50,25 +53,36 @@ PARTS = {  # of a forward pass, by what PyTorch's profiler and its FLOP counter 
 }
 
 
-def main(batch: int = 1, repeats: int = 5) -> None:
-    """Print the memory of a step, the speed of a forward pass, and where its time goes.
+CONFIGS = {"paper": AVFFMAEConfig(), "tiny": AVFFMAEConfig(**AVFFMAE.tiny_config)}
+QUICK = {"size": "tiny", "repeats": 1, "step_repeats": 1}
+
+
+def measure(
+    size: Literal["paper", "tiny"] = "paper", batch: int = 1, repeats: int = 3, step_repeats: int = 2
+) -> dict[str, Table]:
+    """Measure a step of training, and a forward pass.
 
     Args:
+        size: of the model.
         batch: windows in a step or pass.
-        repeats: of the measurement of speed; the sides take turns.
+        repeats: of the measurement of the forward pass; the sides take turns.
+        step_repeats: of that of the step.
     """
-    show_memory(batch)
+    memory = step_memories(size, batch)
     torch.set_num_threads(1)
-    model, inputs = make_model(OURS).eval(), make_inputs(batch)
+    model, inputs = make_model(size, OURS), make_inputs(size, batch)
+    steps = time_steps(model, inputs, step_repeats)
+    model.eval()
     with torch.inference_mode():
         flops = count_flops(model, inputs)
-        share = show_speed(model, inputs, flops.total(), repeats)
-        show_profile(model, inputs, flops, share)
+        forward, share = time_forward(model, inputs, flops.total(), repeats)
+        parts = profile_parts(model, inputs, flops, share)
+    return {"memory of a step": memory, "step": steps, "forward pass": forward, "parts": parts}
 
 
-def make_model(variant: str) -> AVFFMAE:
+def make_model(size: str, variant: str) -> AVFFMAE:
     torch.manual_seed(0)
-    model = AVFFMAE(AVFFMAEConfig())
+    model = AVFFMAE(CONFIGS[size])
     set_variant(model, variant)
     return model
 
@@ -80,39 +94,62 @@ def set_variant(model: AVFFMAE, variant: str) -> None:
             module.fused_attn = variant != TEXTBOOK
 
 
-def make_inputs(batch: int) -> ModelInputs:
+def make_inputs(size: str, batch: int) -> ModelInputs:
     """Noise; what is in a window changes neither time nor memory."""
-    config = AVFFMAEConfig()
+    config = CONFIGS[size]
     columns, bands = np.multiply(config.audio_grid, config.audio_patch)
     frames = torch.randn(batch, config.frame_count, 3, config.image_size, config.image_size)
     return ModelInputs(frames, torch.randn(batch, bands, columns))
 
 
-def show_memory(batch: int) -> None:
-    print(f"step of training, batch of {batch}: memory kept for the backward pass; peak, without the model")
+def step_memories(size: str, batch: int) -> Table:
+    """What is kept for the backward pass, and the peak without the model."""
+    table: Table = {}
     measured = {}
     for variant in (TEXTBOOK, OURS, CHECKPOINTED):
         # A process inherits the peak of the one that starts it, which must not have built a model yet.
         with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-            measured[variant] = np.array(pool.submit(step_memory, variant, batch).result())
-        kept, step = measured[variant] / 1e9
-        of_kept, of_step = measured[variant] / measured[TEXTBOOK]
-        print(f"  {variant:26} {kept:5.2f} GB, ratio {of_kept:.2f}    {step:5.2f} GB, ratio {of_step:.2f}")
+            measured[variant] = np.array(pool.submit(step_memory, size, variant, batch).result())
+        kept, peak = measured[variant] / 1e9
+        of_kept, of_peak = measured[variant] / measured[TEXTBOOK]
+        table[variant] = {"GB kept": kept, "ratio, kept": of_kept, "GB at most": peak, "ratio": of_peak}
+    return table
 
 
-def step_memory(variant: str, batch: int) -> tuple[int, int]:
+def step_memory(size: str, variant: str, batch: int) -> tuple[int, int]:
     """Bytes that autograd keeps, and those that the process grows by in both passes, gradients included."""
-    model, inputs = make_model(variant).train(), make_inputs(batch)
+    model, inputs = make_model(size, variant).train(), make_inputs(size, batch)
     built = peak_memory()
     with saved_storages(model) as kept:
-        logged = model.pretraining_loss(inputs, torch.Generator().manual_seed(0))
-    (logged["loss"] + logged["critic_loss"]).backward()
+        take_step(model, inputs)
     return sum(kept.values()), peak_memory() - built
+
+
+def take_step(model: AVFFMAE, inputs: ModelInputs) -> None:
+    """Both passes of stage one, without the update."""
+    logged = model.pretraining_loss(inputs, torch.Generator().manual_seed(0))
+    (logged["loss"] + logged["critic_loss"]).backward()
+    model.zero_grad()
 
 
 def peak_memory() -> int:
     """Bytes that this process has had at most."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def time_steps(model: AVFFMAE, inputs: ModelInputs, repeats: int) -> Table:
+    def step(variant: str) -> None:
+        set_variant(model, variant)
+        take_step(model, inputs)
+
+    model.train()
+    works = {variant: partial(step, variant) for variant in (TEXTBOOK, OURS, CHECKPOINTED)}
+    # Half a minute each: nothing of that is a first call's.
+    seconds = take_turns(works, repeats, warm_up=False, clock=time.process_time)
+    return {
+        variant: {"seconds": spread(values), "time, ratio": spread(values / seconds[TEXTBOOK])}
+        for variant, values in seconds.items()
+    }
 
 
 def count_flops(model: AVFFMAE, inputs: ModelInputs) -> Counter[str]:
@@ -126,35 +163,30 @@ def count_flops(model: AVFFMAE, inputs: ModelInputs) -> Counter[str]:
     return flops
 
 
-def show_speed(model: AVFFMAE, inputs: ModelInputs, flops: int, repeats: int) -> float:
-    """Print rates, and return the share of the large product's rate that the model reaches."""
-    rates: dict[str, list[float]] = {name: [] for name in (*PRODUCTS, TEXTBOOK, OURS)}
-    for _ in range(repeats):
-        for name, (rows, inner, columns) in PRODUCTS.items():
-            product = partial(torch.mm, torch.randn(rows, inner), torch.randn(inner, columns))
-            rates[name].append(2 * rows * inner * columns / seconds(product, 10))
-        for variant in (TEXTBOOK, OURS):
-            set_variant(model, variant)
-            rates[variant].append(flops / seconds(partial(model, inputs)))
-    print(f"\nforward pass, {flops / 1e9:.0f} GFLOP, median of {repeats}")
-    for name, values in rates.items():
-        ratios = np.array(rates[OURS]) / np.array(values)
-        print(
-            f"  {name:18} {np.median(values) / 1e9:6.1f} GFLOP/s, "
-            f"ours / this {np.median(ratios):.2f} ({ratios.min():.2f} to {ratios.max():.2f})"
-        )
-    return float(np.median(np.array(rates[OURS]) / np.array(rates["large product"])))
+def time_forward(model: AVFFMAE, inputs: ModelInputs, flops: int, repeats: int) -> tuple[Table, float]:
+    """Rates, and the share of the large product's rate that the model reaches."""
+
+    def forward(variant: str) -> None:
+        set_variant(model, variant)
+        model(inputs)
+
+    works: dict[str, Callable[[], object]] = {}
+    work_flops = {}
+    for name, (rows, inner, columns) in PRODUCTS.items():
+        works[name] = partial(torch.mm, torch.randn(rows, inner), torch.randn(inner, columns))
+        work_flops[name] = 2 * rows * inner * columns
+    for variant in (TEXTBOOK, OURS):
+        works[variant], work_flops[variant] = partial(forward, variant), flops
+    seconds = take_turns(works, repeats, clock=time.process_time)
+    rates = {name: work_flops[name] / values for name, values in seconds.items()}
+    table: Table = {
+        name: {"GFLOP/s": spread(values / 1e9), "ours / this": spread(rates[OURS] / values)}
+        for name, values in rates.items()
+    }
+    return table, float(np.median(rates[OURS] / rates["large product"]))
 
 
-def seconds(work: Callable[[], object], repeats: int = 1) -> float:
-    """Mean processor time of a call."""
-    start = time.process_time()
-    for _ in range(repeats):
-        work()
-    return (time.process_time() - start) / repeats
-
-
-def show_profile(model: AVFFMAE, inputs: ModelInputs, flops: Counter[str], share: float) -> None:
+def profile_parts(model: AVFFMAE, inputs: ModelInputs, flops: Counter[str], share: float) -> Table:
     """By part: its share of the time, and what of it its FLOPs would not take at the large product's rate.
 
     The latter add up to what is missing to 100 % of that rate.
@@ -165,11 +197,13 @@ def show_profile(model: AVFFMAE, inputs: ModelInputs, flops: Counter[str], share
     times: Counter[str] = Counter()
     for event in profiler.key_averages():
         times[PARTS.get(event.key.removeprefix("aten::"), "rest")] += event.self_cpu_time_total
-    print(f"\n  {'part':26}   time  beyond its FLOPs")
+    table: Table = {}
     for name, spent in times.most_common():
         of_time = spent / times.total()
-        print(f"  {name:26} {of_time:6.1%}  {of_time - share * flops[name] / flops.total():6.1%}")
+        beyond = of_time - share * flops[name] / flops.total()
+        table[name] = {"share of the time": f"{of_time:.1%}", "beyond its FLOPs": f"{beyond:.1%}"}
+    return table
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    print_tables(tyro.cli(measure))

@@ -1,76 +1,104 @@
-"""How much longer a prediction takes than decoding alone, on a 1080p file of ten seconds.
+"""How much longer a prediction takes than decoding alone, and where its time goes.
 
     python benchmarks/predict.py
 
-Decoding alone is PyAV's, of picture and sound, in the same process; all are repeated in turn, and the ratios
-of their medians are printed. Imports and loading the detector are not counted.
+Decoding alone is PyAV's, of picture and sound, in the same process; all take turns. Imports and loading the
+detector are not counted.
 """
 
 from __future__ import annotations
 
-import time
+import cProfile
+import pstats
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import av
 import cv2
-import numpy as np
+import torch
 import tyro
+from films import write_film
+from tables import print_tables
+from timing import Table, spread, take_turns
 
-from avff_lib import Detector, synth
+from avff_lib import Detector
 from avff_lib.data.manifest import Row
 from avff_lib.evaluation.evaluate import score_examples
 from avff_lib.faces.tracked import iter_tracked
-from avff_lib.media.clip import Clip
-from avff_lib.media.encode import write_clip
 
-WIDTH, HEIGHT, SECONDS = 1920, 1080, 10
+SIZES = {"1080p": (1080, 1920), "240p": (240, 320)}  # height and width
+CHECKPOINTS = ("avff-tiny", "avffmae-tiny")
+DECODE, DETECT = "media/demux.py:decode", "faces/detect.py:find_faces"
+CROP, PREPARE = "faces/crop.py:crop_picture", "preprocess/prepare.py:prepare_batch"
+# Stage -> the function it is the time of, and those within that are stages themselves.
+STAGES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "decoding, where it is waited for": (DECODE, ()),
+    "face detection": (DETECT, ()),
+    "cropping": (CROP, ()),
+    "tracking": ("faces/tracked.py:iter_tracked", (DECODE, DETECT, CROP)),
+    "preparing windows": (PREPARE, ()),
+    "model": ("inference/windows.py:predict_windows", (PREPARE,)),
+}
+QUICK = {"length": 2.0, "repeats": 1, "sizes": ("240p",)}
 
 
-def main(repeats: int = 5, checkpoint: str = "avff-tiny") -> None:
-    """Print the ratios.
+def measure(
+    length: float = 10.0, repeats: int = 5, sizes: tuple[str, ...] = tuple(SIZES)
+) -> dict[str, Table]:
+    """Time and profile predictions.
 
     Args:
-        repeats: runs of each kind, in turn.
-        checkpoint: the detector.
+        length: of the films, in seconds.
+        repeats: of the measurement of times.
+        sizes: of their pictures.
     """
-    model = Detector.from_pretrained(checkpoint)
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    models = {name: Detector.from_pretrained(name) for name in CHECKPOINTS}
+    times: Table = {}
+    stages: Table = {name: {} for name in (*STAGES, "rest")}
     with TemporaryDirectory() as folder:
-        path = Path(folder) / "film.mp4"
-        write_clip(film(), path)
-        row = Row(path, 0, "RVRA", "real", "somebody")
-        works: dict[str, Callable[[], object]] = {
-            "decoding alone": lambda: decode(path),
-            "avff predict": lambda: model.predict(path),
-            "avff evaluate": lambda: score_examples(model, [row]),
-            "avff prepare": lambda: list(iter_tracked(path, model.spec.image_size)),
-        }
-        for work in works.values():  # the first run of anything is slower
-            work()
-        times = {name: [] for name in works}
-        for _ in range(repeats):
-            for name, work in works.items():
-                start = time.perf_counter()
-                work()
-                times[name].append(time.perf_counter() - start)
-    medians = {name: float(np.median(values)) for name, values in times.items()}
-    for name, seconds in medians.items():
-        print(f"{name:16} {seconds:6.2f} s  {seconds / medians['decoding alone']:5.2f} x decoding alone")
+        for size in sizes:
+            path = write_film(Path(folder, f"{size}.mp4"), length, *SIZES[size])
+            row, model = Row(path, 0, "RVRA", "real", "somebody"), models[CHECKPOINTS[0]]
+            works: dict[str, Callable[[], object]] = {
+                "decoding alone": partial(decode, path),
+                "avff predict": partial(model.predict, path),
+                "avff evaluate": partial(score_examples, model, [row]),
+                "avff prepare": lambda path=path, side=model.spec.image_size: list(iter_tracked(path, side)),
+            }
+            seconds = take_turns(works, repeats)
+            for name, values in seconds.items():
+                times[f"{name}, {size}"] = {
+                    "seconds": spread(values),
+                    "times as long": spread(values / seconds["decoding alone"]),
+                }
+            for name, detector in models.items():
+                for stage, share in profile_stages(partial(detector.predict, path)).items():
+                    stages[stage][f"{name}, {size}"] = f"{share:.0%}"
+    return {"predict": times, "stages": stages}
 
 
-def film() -> Clip:
-    """A drawn head in the middle of a large picture with some grain."""
-    plan = next(plan for plan in synth.plan_corpus(clips=20, identities=10, seed=1) if plan.method == "real")
-    clip = synth.make_clip(plan)
-    frames = np.full((25 * SECONDS, HEIGHT, WIDTH, 3), 60, np.uint8)
-    for index, frame in enumerate(frames):
-        head = clip.frames[index % len(clip.frames)]
-        frame[:, 420:1500] = cv2.resize(head, (HEIGHT, HEIGHT), interpolation=cv2.INTER_CUBIC)
-        grain = np.random.default_rng(index).integers(-3, 4, (HEIGHT, WIDTH, 1))
-        frame[:] = np.clip(frame + grain, 0, 255)
-    waveform = np.tile(clip.waveform, 4)[: SECONDS * clip.sample_rate]
-    return Clip(frames, np.arange(len(frames)) / 25, waveform, clip.sample_rate, 0.0, float(SECONDS))
+def profile_stages(work: Callable[[], object]) -> dict[str, float]:
+    """Shares of the time that a prediction takes, which add up to 1; another thread decodes meanwhile."""
+    work()
+    profiler = cProfile.Profile()
+    profiler.runcall(work)
+    stats = pstats.Stats(profiler)
+    total = stats.total_tt
+
+    def seconds(function: str) -> float:
+        file, name = function.split(":")
+        (found,) = [key for key in stats.stats if key[0].endswith(f"avff_lib/{file}") and key[2] == name]
+        return stats.stats[found][3]  # with all that it calls
+
+    shares = {
+        stage: (seconds(function) - sum(map(seconds, others))) / total
+        for stage, (function, others) in STAGES.items()
+    }
+    return {**shares, "rest": 1 - sum(shares.values())}
 
 
 def decode(path: Path) -> None:
@@ -81,4 +109,4 @@ def decode(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    print_tables(tyro.cli(measure))

@@ -36,6 +36,7 @@ import label_efficiency  # noqa: E402
 import leave_one_out  # noqa: E402
 import other_renderer  # noqa: E402
 import real_sync  # noqa: E402
+import scale  # noqa: E402
 import slice_variant  # noqa: E402
 
 SCRIPTS = (ablations, controls, label_efficiency, leave_one_out, real_sync, slice_variant)
@@ -343,3 +344,17 @@ def test_the_other_renderer_writes_a_manifest_of_all_methods(tmp_path, monkeypat
     plans = other_renderer.plan_clips(80, seed=0)
     assert {plan.person for plan in plans if plan.method == "real"} == set(range(other_renderer.PEOPLE))
     assert {plan.person for plan in plans if plan.method != "real"} == set(range(other_renderer.PEOPLE))
+
+
+def test_the_page_on_scale_has_what_was_measured_and_what_follows():
+    page = (RESULTS.parent / "book/scale.md").read_text()
+    measured = scale.Measured(**json.loads((RESULTS / "scale.json").read_text()))
+    assert scale.measured_table(measured) in page
+    assert scale.bill(measured) in page
+
+
+@pytest.mark.parametrize(
+    ("hours", "text"), [(60, "2 days"), (47, "47 h"), (2, "2 h"), (1.9, "114 min"), (0.01, "36 s")]
+)
+def test_durations_are_given_in_a_unit_that_fits(hours, text):
+    assert scale.duration(hours) == text

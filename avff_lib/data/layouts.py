@@ -95,8 +95,9 @@ def _listing(root: Path, name: str) -> Listing:
     repeated = []
     try:
         for row in LAYOUTS[name].read(root.absolute()):  # as the paths of a manifest are
-            if Path(os.path.relpath(row.path, root.absolute())).parts[:1] == ("..",):
-                raise ValueError(f"{row.path} is not below it")
+            inside = os.path.relpath(row.path, root.absolute())
+            if Path(inside).parts[:1] == ("..",):
+                raise ValueError(f"{inside} is not below it")
             if row.path in rows or row.path in missing:
                 repeated.append(row.path)
             elif row.path.is_file():

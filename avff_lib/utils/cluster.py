@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout, suppress
 from functools import partial
 from typing import Any, Literal, TypeVar
+
+import cv2
 
 from avff_lib.errors import AVFFError
 from avff_lib.utils.extras import explain_missing_extra
 
 Engine = Literal["local", "ray"]  # processes of this machine, or of a Ray cluster
-MAX_BLOCKS = 10_000  # tasks; each has to be remembered, and done again as a whole if its worker dies
+MAX_TASKS = 10_000  # each has to be remembered, and is done again as a whole if its worker dies
 MAX_RETRIES = 3  # of a task whose worker died
 
 Item = TypeVar("Item")
@@ -29,8 +33,8 @@ def ray_map(
 ) -> Iterator[Result]:
     """``function`` of each item by Ray Data, one core each, in the order of ``items``.
 
-    The cluster is the one that runs already, or that of the variable ``RAY_ADDRESS``; without either, one is
-    started on this machine and stopped at the end.
+    The cluster is the one that this process is connected to, or else that of the variable ``RAY_ADDRESS``.
+    Without either, one is started on this machine and stopped at the end.
 
     Args:
         function: of one item; a worker that dies is replaced, and calls it again.
@@ -39,46 +43,73 @@ def ray_map(
 
     Raises:
         AVFFError: the one that ``function`` raised; or Ray is missing, there is no cluster at the address, or
-            a worker died `MAX_RETRIES` times over the same items.
+            workers died over the same items `MAX_RETRIES` times and once more.
     """
     with explain_missing_extra("--engine ray"):
         import ray
-        from ray.exceptions import RayError
+        import ray.data
+        from ray.exceptions import RayError, RayTaskError, WorkerCrashedError
+    if not items:
+        return
+    with _quiet():
+        try:
+            with _cluster(workers):
+                rows = _rows(function, items)
+                while True:
+                    # Ray prints there that a worker died, amid JSON that somebody has asked for.
+                    with redirect_stdout(sys.stderr):
+                        row = next(rows, None)
+                    if row is None:
+                        return
+                    value, error = ray.cloudpickle.loads(row["result"])
+                    if error:
+                        raise error
+                    yield value
+        except RayTaskError:  # a bug, with the traceback of the worker
+            raise
+        except WorkerCrashedError as error:
+            raise AVFFError(
+                f"workers died {MAX_RETRIES + 1} times over the same item; run the command again with "
+                "--engine local --workers 1, which shows where"
+            ) from error
+        except ConnectionError:
+            raise AVFFError(
+                f"no Ray cluster answers at {os.environ.get('RAY_ADDRESS')}; correct RAY_ADDRESS, or, if it asks "
+                "for a token, set RAY_AUTH_MODE=token"
+            ) from None
+        except (RayError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise AVFFError(f"Ray gave up ({reason}); run the command again, which goes on") from error
 
-    try:
-        with _cluster(workers):
-            context = ray.data.DataContext.get_current()
-            context.enable_progress_bars = False  # `parallel_map` shows one
-            context.execution_options.preserve_order = True
-            # As bytes, since Ray would store lists and arrays as tables, and give them back as other types.
-            packed = [{"item": ray.cloudpickle.dumps(item)} for item in items]
-            results = ray.data.from_items(packed, override_num_blocks=min(len(items), MAX_BLOCKS)).map(
-                partial(_call, function), num_cpus=1, max_retries=MAX_RETRIES
-            )
-            for row in results.iter_rows():
-                value, error = ray.cloudpickle.loads(row["result"])
-                if error:
-                    raise error
-                yield value
-    except (RayError, ConnectionError, OSError) as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise AVFFError(
-            f"Ray gave up ({reason}); run the command again, which goes on, or with --engine local"
-        ) from error
 
-
-def _call(function: Callable[[Any], Any], row: dict[str, bytes]) -> dict[str, bytes]:
-    """The function of one packed item; its value, or the sentence that it ended with."""
-    import cv2
+def _rows(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[dict[str, bytes]]:
+    """Packed results, as tasks end."""
     import ray
 
-    cv2.setNumThreads(1)  # as many tasks as cores
-    value, sentence = None, None
+    # As bytes, since Ray would store lists and arrays as tables, and give them back as other types.
+    packed = [{"item": ray.cloudpickle.dumps(item)} for item in items]
+    data = ray.data.from_items(packed, override_num_blocks=min(len(items), MAX_TASKS))
+    data.context.enable_progress_bars = False  # `parallel_map` shows one
+    data.context.execution_options.preserve_order = True
+    with warnings.catch_warnings():  # that `max_retries` will go; by default there is no end of them
+        warnings.simplefilter("ignore")
+        data = data.map(partial(_call, function, os.getcwd()), num_cpus=1, max_retries=MAX_RETRIES)
+    return iter(data.iter_rows())
+
+
+def _call(function: Callable[[Any], Any], folder: str, row: dict[str, bytes]) -> dict[str, bytes]:
+    """The function of one packed item: its value, or the error that it ended with."""
+    import ray
+
+    cv2.setNumThreads(1)  # as many tasks as cores; of PyTorch's threads Ray takes care
+    with suppress(OSError):  # a node may lack it, where all paths are absolute
+        os.chdir(folder)
+    value, error = None, None
     try:
         value = function(ray.cloudpickle.loads(row["item"]))
-    except AVFFError as error:
-        sentence = error
-    return {"result": ray.cloudpickle.dumps((value, sentence))}
+    except AVFFError as sentence:
+        error = sentence
+    return {"result": ray.cloudpickle.dumps((value, error))}
 
 
 @contextmanager
@@ -86,17 +117,29 @@ def _cluster(workers: int | None) -> Iterator[None]:
     """Connect to a cluster, or start one that ends with this block."""
     import ray
 
-    for name in ("ray", "ray.data"):
-        logging.getLogger(name).setLevel(logging.ERROR)
     if ray.is_initialized():
         yield
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is to be reported to anybody
-    started: dict[str, Any] = {"num_cpus": workers, "include_dashboard": False}
-    if os.environ.get("RAY_ADDRESS"):
-        started = {}
-    ray.init(log_to_driver=False, logging_level=logging.ERROR, configure_logging=False, **started)
+    settings: dict[str, Any] = {}
+    if not os.environ.get("RAY_ADDRESS"):
+        settings = {"address": "local", "num_cpus": workers, "include_dashboard": False}
+    ray.init(log_to_driver=False, logging_level=logging.ERROR, configure_logging=False, **settings)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Ray from telling of each step, and of errors that end in a sentence."""
+    loggers = [logging.getLogger(name) for name in ("ray", "ray.data")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

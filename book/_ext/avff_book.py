@@ -1,11 +1,12 @@
-"""What the book adds to Sphinx: maths without a network, figures, links to source lines, run times."""
+"""What the book adds to Sphinx: maths without a network, figures, links to source lines, measurements."""
 
 from __future__ import annotations
 
 import base64
 import importlib.util
 import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,22 @@ from architecture import draw_architecture
 from docutils import nodes
 from docutils.parsers.rst import directives
 from docutils.parsers.rst.states import Inliner
+from laws import draw_laws
 from pipeline import STAGES, draw
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 ROOT = Path(__file__).parents[2]
+sys.path.append(str(ROOT / "benchmarks"))  # the scripts are run from their folder, and are no package
+
+from tables import cell_text, columns_of  # noqa: E402
+
+BENCHMARKS = ROOT / "results" / "benchmarks.json"
 ARCHITECTURE_ALT = (
     "The folders of the library. Along the top, in the order of data: media, preprocess, models, training, "
     "inference, evaluation, report. Below them the folders that serve them: faces, nn, synth and data, "
-    "explain, demo and cli."
+    "forge, explain, demo and cli."
 )
 ALT = (
     "The pipeline. A media file is read into frames and a waveform on one clock; each is prepared and "
@@ -99,7 +106,9 @@ class RunTimes(SphinxDirective):
     """``{run-times}``: a table of the notebooks, from what `make notebooks` stored in them."""
 
     def run(self) -> list[nodes.Node]:
-        rows = [["Notebook", "Code cells", "Outputs compared", "Seconds to run"]]
+        rows: list[list[str | nodes.Node]] = [
+            ["Notebook", "Code cells", "Outputs compared", "Seconds to run"]
+        ]
         folder = Path(self.env.srcdir) / "notebooks"
         for path in sorted(folder.glob("*.ipynb")):
             document = f"notebooks/{path.stem}"
@@ -114,30 +123,81 @@ class RunTimes(SphinxDirective):
                 if cell["outputs"] and "nbval-ignore-output" not in cell["metadata"].get("tags", [])
             ]
             seconds = notebook["metadata"].get("avff", {}).get("seconds", "not measured")
-            rows.append([document, str(len(cells)), str(len(compared)), str(seconds)])
-        return [self._table(rows)]
+            link = pending_xref(
+                "",
+                nodes.inline("", path.stem),
+                reftype="doc",
+                refdomain="std",
+                reftarget=f"/{document}",
+                refexplicit=False,
+                refdoc=self.env.docname,
+            )
+            rows.append([link, str(len(cells)), str(len(compared)), str(seconds)])
+        return [_table(rows)]
 
-    def _table(self, rows: list[list[str]]) -> nodes.table:
-        group = nodes.tgroup("", *(nodes.colspec(colwidth=1) for _ in rows[0]), cols=len(rows[0]))
-        head, body = nodes.thead(), nodes.tbody()
-        for number, row in enumerate(rows):
-            entries = [nodes.entry("", nodes.paragraph("", "", self._text(number, text))) for text in row]
-            (body if number else head).append(nodes.row("", *entries))
-        group.extend([head, body])
-        return nodes.table("", group)
 
-    def _text(self, number: int, text: str) -> nodes.Node:
-        if number == 0 or not text.startswith("notebooks/"):
-            return nodes.Text(text)
-        return pending_xref(
-            "",
-            nodes.inline("", text.removeprefix("notebooks/")),
-            reftype="doc",
-            refdomain="std",
-            reftarget=f"/{text}",
-            refexplicit=False,
-            refdoc=self.env.docname,
+class Benchmarks(SphinxDirective):
+    """What ``make bench`` stored; a subclass makes nodes of it."""
+
+    def run(self) -> list[nodes.Node]:
+        self.env.note_dependency(str(BENCHMARKS))
+        return self.show(json.loads(BENCHMARKS.read_text(encoding="utf-8")))
+
+    def show(self, results: dict[str, Any]) -> list[nodes.Node]:
+        raise NotImplementedError
+
+
+class BenchmarkMachine(Benchmarks):
+    """``{benchmark-machine}``: what it was measured on."""
+
+    def show(self, results: dict[str, Any]) -> list[nodes.Node]:
+        rows = [["", "Measured on"], *([name, str(value)] for name, value in results["machine"].items())]
+        dates = sorted(entry["date"] for entry in results["benchmarks"].values())
+        rows.append(["date", " to ".join(sorted({dates[0], dates[-1]}))])
+        return [_table(rows)]
+
+
+class BenchmarkTable(Benchmarks):
+    """``{benchmark-table} NAME: TITLE``: a table of one benchmark."""
+
+    required_arguments = 1
+    final_argument_whitespace = True
+
+    def show(self, results: dict[str, Any]) -> list[nodes.Node]:
+        name, title = self.arguments[0].split(": ")
+        table = results["benchmarks"][name]["tables"][title]
+        columns = columns_of(table)
+        rows = [["", *columns]]
+        for label, row in table.items():
+            rows.append([label, *(cell_text(row.get(column, "")) for column in columns)])
+        return [_table(rows)]
+
+
+class BenchmarkLaws(Benchmarks):
+    """``{benchmark-laws}``: the drawing of how costs grow."""
+
+    def show(self, results: dict[str, Any]) -> list[nodes.Node]:
+        tables = results["benchmarks"]["cost"]["tables"]
+        laws = "; ".join(
+            f"{law}, from {row['from']} to {row['to']}: {row['exponent']['median']:.2f}"
+            for law, row in tables["exponents"].items()
         )
+        alt = f"Seconds against size in logarithms, with a straight line each. The exponents: {laws}."
+        return [_figure(lambda theme, shape: draw_laws(theme, shape, tables), alt)]
+
+
+def _table(rows: Sequence[Sequence[str | nodes.Node]]) -> nodes.table:
+    """Rows of text, or of a node that a paragraph can hold; the first one is the head."""
+    group = nodes.tgroup("", *(nodes.colspec(colwidth=1) for _ in rows[0]), cols=len(rows[0]))
+    head, body = nodes.thead(), nodes.tbody()
+    for number, row in enumerate(rows):
+        entries = []
+        for cell in row:
+            content = nodes.Text(cell) if isinstance(cell, str) else cell
+            entries.append(nodes.entry("", nodes.paragraph("", "", content)))
+        (body if number else head).append(nodes.row("", *entries))
+    group.extend([head, body])
+    return nodes.table("", group)
 
 
 def setup(app: Sphinx) -> dict[str, bool | str]:
@@ -145,5 +205,8 @@ def setup(app: Sphinx) -> dict[str, bool | str]:
     app.add_directive("pipeline", Pipeline)
     app.add_directive("architecture", Architecture)
     app.add_directive("run-times", RunTimes)
+    app.add_directive("benchmark-machine", BenchmarkMachine)
+    app.add_directive("benchmark-table", BenchmarkTable)
+    app.add_directive("benchmark-laws", BenchmarkLaws)
     app.add_role("source", source_role)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
