@@ -208,8 +208,30 @@ def test_scores_are_appended_and_none_is_computed_twice(corpus, mini, tmp_path, 
     results = [evaluation.evaluate_scores(mini, scored) for scored in (once, again)]
     assert results[0] == results[1]
     mini.config = replace(mini.config, threshold=0.25)
-    with pytest.raises(AVFFError, match="holds scores with another threshold; choose another folder"):
+    with pytest.raises(AVFFError, match="holds scores with another calibration; choose another folder"):
         evaluation.score_readable(mini, rows, workers=1, folder=tmp_path)
+
+
+def test_kept_scores_take_their_labels_from_the_manifest_of_now(corpus, mini, tmp_path, monkeypatch):
+    (row,) = read_manifest(corpus / "manifest.csv")[:1]
+    evaluation.score_readable(mini, [row], folder=tmp_path)
+    monkeypatch.delattr(evaluation, "_score_row")  # nothing is to be scored again
+    for label in (0, 1):
+        (scored,), _ = evaluation.score_readable(mini, [replace(row, label=label)], folder=tmp_path)
+        assert scored.row.label == label
+        assert len(scored.windows) > 0
+        assert set(scored.window_labels) == {label}
+
+
+def test_scores_of_a_file_that_has_changed_are_not_kept(corpus, mini, tmp_path):
+    row, other = read_manifest(corpus / "manifest.csv")[:2]
+    video = shutil.copy(row.path, tmp_path / "video.mp4")
+    moved = [replace(row, path=video)]
+    folder = tmp_path / "scores"
+    (before,), _ = evaluation.score_readable(mini, moved, folder=folder)
+    shutil.copy(other.path, video)
+    (after,), _ = evaluation.score_readable(mini, moved, folder=folder)
+    assert after.raw != before.raw
 
 
 def test_evaluate_prints_a_table_and_what_it_rests_on(corpus, trained, capsys, monkeypatch):

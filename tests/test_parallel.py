@@ -45,6 +45,12 @@ def test_a_failure_is_one_sentence(function, message):
         list(parallel_map(function, range(4), 2, description="failing"))
 
 
+def test_ray_is_an_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)  # as if it were not installed
+    with pytest.raises(AVFFError, match=r"^--engine ray needs ray\[data\]; install avff-lib\[ray\]$"):
+        list(parallel_map(square, range(4), 2, description="squares", engine="ray"))
+
+
 def test_a_script_needs_no_guard(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(

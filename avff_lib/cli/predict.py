@@ -102,7 +102,10 @@ def predict(
         raise AVFFError("--parquet takes the place of --json, --csv and --report; leave those out")
     paths = media_files(files)
     if parquet is not None:
-        return _predict_many(paths, parquet, checkpoint, device, batch_size, audio_stream, workers, engine)
+        if engine == "ray" and device == "cuda":
+            raise AVFFError("--engine ray scores on processors; leave out --device cuda")
+        where = pick_device("cpu" if engine == "ray" else device, "--device")
+        return _predict_many(paths, parquet, checkpoint, where, batch_size, audio_stream, workers, engine)
     for out in (csv_, report):
         _check_output(out, paths)
     if csv_ is not None and csv_ == report:
@@ -157,7 +160,7 @@ def _predict_many(
     paths: Sequence[Path],
     out: Path,
     checkpoint: str,
-    device: Device,
+    device: torch.device,
     batch_size: int,
     audio_stream: int | None,
     workers: int | None,
@@ -170,9 +173,9 @@ def _predict_many(
         paths,
         out,
         checkpoint,
-        workers=workers or os.cpu_count() or 1,
+        workers=workers or (1 if device.type == "cuda" else os.cpu_count() or 1),
         engine=engine,
-        device=str(pick_device(device, "--device")),
+        device=str(device),
         batch_size=batch_size,
         audio_stream=audio_stream,
     )

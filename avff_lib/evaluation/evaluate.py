@@ -5,11 +5,10 @@ Every file is scored by `avff_lib.inference.predictor`, as one that somebody bri
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -39,14 +38,16 @@ from avff_lib.inference.prediction import FilePrediction
 from avff_lib.inference.predictor import FileAnalysis, analyze_file, score_pieces
 from avff_lib.models import Detector
 from avff_lib.models.calibration import PROBABILITY_EPSILON, Calibration
-from avff_lib.models.checkpoint import weights_digest
+from avff_lib.models.checkpoint import calibration_digest, weights_digest
 from avff_lib.models.ood import STREAM_OF, OODDetector
 from avff_lib.utils.cluster import Engine
+from avff_lib.utils.files import file_identity
 from avff_lib.utils.parallel import parallel_map
 
-Examples = Sequence[Row | Example | StoredExample]
+Part = Example | StoredExample  # of a file that was decoded before
+Examples = Sequence[Row | Part]
 LOG_NAME = "scores.jsonl"
-LOGGED = (
+LOGGED = (  # of a prediction: what metrics and tables are made of
     "path",
     "label",
     "reasons",
@@ -57,7 +58,6 @@ LOGGED = (
     "ood_scores",
     "warnings",
 )
-LOGGED_ARRAYS: dict[str, type] = {"windows": float, "raw_windows": float, "window_labels": int}
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,19 +87,6 @@ class ClipScores:
         """Probability of fake, calibrated if the detector is."""
         assert self.prediction.score is not None  # files without a score are skipped
         return self.prediction.score
-
-    def to_json(self) -> dict[str, Any]:
-        """What metrics and tables are made of: no features, and of windows their scores alone."""
-        prediction = {name: getattr(self.prediction, name) for name in LOGGED}
-        arrays = {name: getattr(self, name).tolist() for name in LOGGED_ARRAYS}
-        return {"path": str(self.row.path), "prediction": prediction, "raw": self.raw, **arrays}
-
-    @classmethod
-    def from_json(cls, row: Row, entry: dict[str, Any]) -> ClipScores:
-        """The scores that `to_json` was made of, without what it leaves out."""
-        prediction = {**entry["prediction"], "reasons": tuple(entry["prediction"]["reasons"])}
-        arrays: dict[str, Any] = {name: np.array(entry[name], dtype) for name, dtype in LOGGED_ARRAYS.items()}
-        return cls(row, FilePrediction(**prediction), entry["raw"], features={}, **arrays)
 
 
 def evaluate(model: Detector, examples: Examples, *, seed: int = 0) -> dict[str, Any]:
@@ -209,10 +196,12 @@ def score_readable(
         AVFFError: none can, or ``folder`` holds scores of another detector.
     """
     model.eval()
+    files: list[Row | list[Part]] = [example for example in examples if isinstance(example, Row)]
+    files = files or list(by_file([example for example in examples if not isinstance(example, Row)]))
     if folder is None:
-        results = [result for _, result in _scores(model, examples, workers, engine, None)]
+        results = list(_scores(model, files, workers, engine, None))
     else:
-        results = _logged_scores(model, examples, workers, engine, folder)
+        results = _logged_scores(model, files, workers, engine, folder)
     scored = [result for result in results if isinstance(result, ClipScores)]
     skipped = [result for result in results if isinstance(result, Skipped)]
     if not scored:
@@ -222,49 +211,72 @@ def score_readable(
 
 
 def _logged_scores(
-    model: Detector, examples: Examples, workers: int | None, engine: Engine, folder: Path
+    model: Detector, files: Sequence[Row | list[Part]], workers: int | None, engine: Engine, folder: Path
 ) -> list[ClipScores | Skipped]:
-    """Scores in the order of the examples, those of earlier runs read from the log."""
-    settings = {"detector": weights_digest(model), "threshold": model.config.threshold}
-    settings["calibration"] = json.loads(json.dumps(asdict(model.config.calibration)))  # as it is read again
-    with open_log(folder / LOG_NAME, settings, {"path", "prediction", "raw", *LOGGED_ARRAYS}) as log:
-        known = {entry["path"]: entry for entry in log.entries}
-        missing = [example for example in examples if str(_row_of(example).path) not in known]
-        new: dict[str, ClipScores | Skipped] = {}
-        for row, result in _scores(model, missing, workers, engine, folder):
-            new[str(row.path)] = result
+    """Scores in the order of the files, those of earlier runs read from the log."""
+    settings = {"detector": weights_digest(model), "calibration": calibration_digest(model)}
+    with open_log(folder / LOG_NAME, settings, {"file", "prediction", "raw", "windows"}) as log:
+        known = {tuple(entry["file"]): entry for entry in log.entries}
+        identities = [_identity(file) for file in files]
+        missing = {
+            identity: file for identity, file in zip(identities, files, strict=True) if identity not in known
+        }
+        new: dict[tuple[str, int, int], ClipScores | Skipped] = {}
+        results = _scores(model, list(missing.values()), workers, engine, folder)
+        for identity, result in zip(missing, results, strict=True):
+            new[identity] = result
             if isinstance(result, ClipScores):
-                log.append(result.to_json())
-    rows = {str(row.path): row for row in map(_row_of, examples)}  # a long file has several examples
+                log.append({"file": identity, **_to_log(result)})
     return [
-        new[path] if path in new else ClipScores.from_json(row, known[path]) for path, row in rows.items()
+        new[identity] if identity in new else _from_log(_row_of(file), known[identity])
+        for identity, file in zip(identities, files, strict=True)
     ]
 
 
+def _to_log(scores: ClipScores) -> dict[str, Any]:
+    prediction = {name: getattr(scores.prediction, name) for name in LOGGED}
+    return {"prediction": prediction, "raw": scores.raw, "windows": _scored_windows(scores.prediction)}
+
+
+def _from_log(row: Row, entry: dict[str, Any]) -> ClipScores:
+    """Scores of an earlier run, with labels as the manifest has them now, and without features."""
+    prediction = {**entry["prediction"], "reasons": tuple(entry["prediction"]["reasons"])}
+    return _clip_scores(row, FilePrediction(**prediction), entry["raw"], entry["windows"], {})
+
+
 def _scores(
-    model: Detector, examples: Examples, workers: int | None, engine: Engine, folder: Path | None
-) -> Iterator[tuple[Row, ClipScores | Skipped]]:
-    """Each file's row and scores, one after the other."""
-    rows = [example for example in examples if isinstance(example, Row)]
+    model: Detector,
+    files: Sequence[Row | list[Part]],
+    workers: int | None,
+    engine: Engine,
+    folder: Path | None,
+) -> Iterator[ClipScores | Skipped]:
+    """Each file's scores, one after the other."""
+    if not files:
+        return
+    rows = [file for file in files if isinstance(file, Row)]
     workers = min(workers or os.cpu_count() or 1, len(rows)) if model.device.type == "cpu" else 1
     if rows and (workers > 1 or engine == "ray"):
         # As models with parametrised weights cannot be pickled.
         with TemporaryDirectory(dir=folder, prefix=".detector-") as saved:
             model.save_pretrained(saved)
             score = partial(_score_by_saved, saved)
-            results = parallel_map(score, rows, workers, description="scoring", unit="file", engine=engine)
-            yield from zip(rows, results, strict=True)
-    elif rows:
-        for row in tqdm(rows, desc="scoring", unit="file"):
-            yield row, _score_row(model, row)
+            yield from parallel_map(score, rows, workers, description="scoring", unit="file", engine=engine)
     else:
-        parts = list(by_file([example for example in examples if not isinstance(example, Row)]))
-        for part in tqdm(parts, desc="scoring", unit="file"):
-            yield part[0].row, _score_parts(model, part)
+        for file in tqdm(files, desc="scoring", unit="file"):
+            yield _score_row(model, file) if isinstance(file, Row) else _score_parts(model, file)
 
 
-def _row_of(example: Row | Example | StoredExample) -> Row:
-    return example if isinstance(example, Row) else example.row
+def _row_of(file: Row | list[Part]) -> Row:
+    return file if isinstance(file, Row) else file[0].row
+
+
+def _identity(file: Row | list[Part]) -> tuple[str, int, int]:
+    """Path of a row, with size and time of change of the file that its clip is read from."""
+    row = _row_of(file)
+    first = row if isinstance(file, Row) else file[0]
+    _, size, changed = file_identity(first.shard if isinstance(first, StoredExample) else row.path)
+    return str(row.path), size, changed
 
 
 def calibrate(model: Detector, validation: Examples, target_fpr: float | None = None) -> None:
@@ -353,30 +365,42 @@ def _score_by_saved(folder: str, row: Row) -> ClipScores | Skipped:
 
 
 def _score_row(model: Detector, row: Row) -> ClipScores | Skipped:
-    return _clip_scores(row, analyze_file(row.path, model, views=False))
+    return _result(row, analyze_file(row.path, model, views=False))
 
 
-def _score_parts(model: Detector, parts: Sequence[Example | StoredExample]) -> ClipScores | Skipped:
+def _score_parts(model: Detector, parts: Sequence[Part]) -> ClipScores | Skipped:
     row = parts[0].row
-    return _clip_scores(row, score_pieces(row.path, (part.piece for part in parts), model))
+    return _result(row, score_pieces(row.path, (part.piece for part in parts), model))
 
 
-def _clip_scores(row: Row, analysis: FileAnalysis) -> ClipScores | Skipped:
+def _result(row: Row, analysis: FileAnalysis) -> ClipScores | Skipped:
     prediction = analysis.prediction
     if prediction.error:
         return Skipped(row, prediction.error)
-    known = [
-        (window, label)
+    features = {name: x.numpy() for name, x in analysis.features.items() if name in STREAM_OF}
+    return _clip_scores(row, prediction, analysis.raw, _scored_windows(prediction), features)
+
+
+def _scored_windows(prediction: FilePrediction) -> list[tuple[float, float, float, float]]:
+    """Start and end of each window with a score, in seconds, its score, and the same uncalibrated."""
+    return [
+        (window.start, window.end, window.score, max(face.raw for face in window.faces if face.speaks))
         for window in prediction.windows
         if window.score is not None
-        and (label := window_label(row, window.start, window.end - window.start)) is not None
     ]
-    return ClipScores(
-        row=row,
-        prediction=prediction,
-        raw=analysis.raw,
-        windows=np.array([window.score for window, _ in known]),
-        raw_windows=np.array([max(face.raw for face in window.faces if face.speaks) for window, _ in known]),
-        window_labels=np.array([label for _, label in known], dtype=int),
-        features={name: x.numpy() for name, x in analysis.features.items() if name in STREAM_OF},
-    )
+
+
+def _clip_scores(
+    row: Row,
+    prediction: FilePrediction,
+    raw: float,
+    windows: Sequence[tuple[float, float, float, float]],
+    features: dict[str, np.ndarray],
+) -> ClipScores:
+    labelled = [
+        (score, raw_score, label)
+        for start, end, score, raw_score in windows
+        if (label := window_label(row, start, end - start)) is not None
+    ]
+    scores, raw_scores, labels = np.array(labelled, dtype=float).reshape(-1, 3).T
+    return ClipScores(row, prediction, raw, scores, raw_scores, labels.astype(int), features)

@@ -1,7 +1,7 @@
 """Predictions for more files than one looks at: a folder of Parquet files that reads as one table.
 
-Each part holds the predictions of `PART_SIZE` files and is written by the worker that made them. A run that
-was interrupted, or is given more files, scores what no part holds.
+Each part holds the predictions of up to `PART_SIZE` files and is written by the worker that made them. A run
+that was interrupted, or is given more files, scores what no part holds.
 """
 
 from __future__ import annotations
@@ -14,20 +14,26 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+from avff_lib import __version__
+from avff_lib.errors import AVFFError
 from avff_lib.inference.prediction import FilePrediction
 from avff_lib.inference.predictor import analyze_file, failed_analysis
 from avff_lib.models import Detector
-from avff_lib.models.checkpoint import weights_digest
-from avff_lib.utils.atomic import atomic_write
+from avff_lib.models.checkpoint import calibration_digest, weights_digest
+from avff_lib.utils.atomic import atomic_write, locked
 from avff_lib.utils.cluster import Engine
 from avff_lib.utils.extras import require_extra
+from avff_lib.utils.files import file_identity
 from avff_lib.utils.folder import claim_folder
 from avff_lib.utils.parallel import parallel_map
 
 PART_SIZE = 64  # files; what a worker that dies has to do again
+PARTS_PER_WORKER = 4  # at least, so that workers end at about the same time
 OOD_STREAMS = ("audio", "visual", "joint")
 SETTINGS_NAME = "_predictions.json"  # readers of Parquet pass over names with such a beginning
 MAX_DEATHS = 3  # of processes that were scoring a file, after which it is left alone
+
+Identity = tuple[str, int, int]  # of a file, see `avff_lib.utils.files.file_identity`
 
 
 def predict_to_parquet(
@@ -44,7 +50,8 @@ def predict_to_parquet(
     """Score files, and keep what is predicted as Parquet: a row a file, with lists of segments and gaps.
 
     A file counts by its path, size and time of change: one that has changed is scored again, in a row of its
-    own. A file that takes three processes down with it gets a row with an error.
+    own. A file that takes three processes down with it gets a row with an error. Every part states the
+    detector, its calibration, and the version of the library in its metadata.
 
     Args:
         paths: of the files.
@@ -52,27 +59,24 @@ def predict_to_parquet(
         checkpoint: folder of a detector, or the name of a shipped one.
         workers: processes on this machine.
         engine: what runs them; the nodes of a cluster must see ``paths``, ``out`` and ``checkpoint``.
-        device, batch_size, audio_stream: see `avff_lib.inference.predictor.analyze_file`.
+        device: where each process runs the detector; of a cluster, only processors are used.
+        batch_size, audio_stream: see `avff_lib.inference.predictor.analyze_file`.
 
     Returns:
         How many of ``paths`` have each label, and how many have an ``"error"``.
 
     Raises:
-        AVFFError: ``out`` holds something else, or predictions of another detector.
+        AVFFError: ``out`` holds something else, a damaged part, or predictions of another detector; or a
+            worker died.
     """
     require_extra("avff predict --parquet", "pyarrow")
     model = _detector(checkpoint, device)
     settings = {
         "detector": weights_digest(model),
-        "threshold": model.config.threshold,
-        "trained_on": model.config.trained_on,
+        "calibration": calibration_digest(model),
         "audio_stream": audio_stream,
     }
     claim_folder(out, SETTINGS_NAME, settings, "set of predictions")
-    wanted = {_identity(path): path for path in paths}
-    done = _stored(out)
-    missing = [path for identity, path in wanted.items() if identity not in done]
-    parts = [missing[first : first + PART_SIZE] for first in range(0, len(missing), PART_SIZE)]
     write = partial(
         _write_part,
         out=out,
@@ -80,33 +84,52 @@ def predict_to_parquet(
         device=device,
         batch_size=batch_size,
         audio_stream=audio_stream,
+        metadata={"avff_lib": __version__, **{name: str(value) for name, value in settings.items()}},
     )
-    for labels in parallel_map(write, parts, workers, description="scoring", unit="part", engine=engine):
-        done |= labels
-    return Counter(done[identity] for identity in wanted)
-
-
-Identity = tuple[str, int, int]  # of a file: path, size in bytes, time of change in nanoseconds
+    with locked(out):
+        wanted = [(path, _identity(path)) for path in paths]
+        done = _stored(out)
+        missing = [(path, identity) for path, identity in wanted if identity not in done]
+        size = min(PART_SIZE, -(-len(missing) // (PARTS_PER_WORKER * workers)))
+        parts = [missing[first : first + size] for first in range(0, len(missing), size or 1)]
+        for labels in parallel_map(
+            write, parts, workers, description="scoring", unit="part", bar=bool(parts), engine=engine
+        ):
+            done |= labels
+    return Counter(done[identity] for _, identity in wanted)
 
 
 def _identity(path: Path) -> Identity:
-    try:
-        stat = path.stat()
-    except OSError:
-        return str(path), -1, -1
-    return str(path), stat.st_size, stat.st_mtime_ns
+    name, size, changed = file_identity(path)
+    return _text(name), size, changed
+
+
+def _text(name: str) -> str:
+    """A name without the bytes that are not UTF-8, which Parquet refuses."""
+    return name.encode(errors="backslashreplace").decode()
 
 
 def _stored(out: Path) -> dict[Identity, str]:
     """Label, or ``"error"``, of each file that a part holds."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     stored: dict[Identity, str] = {}
     for part in sorted(out.glob("part-*.parquet")):
-        table = pq.read_table(part, columns=["path", "bytes", "changed", "label"])
+        try:
+            table = pq.read_table(part, columns=["path", "bytes", "changed", "label"])
+        except (pa.ArrowException, OSError) as error:
+            reason = " ".join(str(error).split())
+            raise AVFFError(
+                f"{part} cannot be read ({reason}); remove it, and its files are scored again"
+            ) from None
         for row in table.to_pylist():
-            stored[row["path"], row["bytes"], row["changed"]] = row["label"] or "error"
+            stored[_identity_of(row)] = row["label"] or "error"
     return stored
+
+
+def _identity_of(row: dict[str, Any]) -> Identity:
+    return row["path"], row["bytes"], row["changed"]
 
 
 @cache  # each worker loads it once
@@ -115,59 +138,46 @@ def _detector(checkpoint: str, device: str) -> Detector:
 
 
 def _write_part(
-    paths: Sequence[Path],
+    files: Sequence[tuple[Path, Identity]],
     *,
     out: Path,
     checkpoint: str,
     device: str,
     batch_size: int,
     audio_stream: int | None,
+    metadata: dict[str, str],
 ) -> dict[Identity, str]:
     """Score some files and write their part; returns their labels."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     model = _detector(checkpoint, device)
-    identities = [_identity(path) for path in paths]
-    name = f"part-{hashlib.sha256(repr(identities).encode()).hexdigest()[:16]}"
-    diary = _Diary(out / f".{name}.diary")
+    marks = [out / f".{_digest(identity)}.begun" for _, identity in files]
     rows = []
-    for path, identity in zip(paths, identities, strict=True):
-        if diary.deaths(path) >= MAX_DEATHS:
-            reason = f"{path} cannot be scored: {MAX_DEATHS} processes ended while they were at it"
-            prediction = failed_analysis(path, model, reason).prediction
-        else:
-            diary.note("begun", path)
-            prediction = analyze_file(
+    for (path, identity), mark in zip(files, marks, strict=True):
+        deaths = mark.stat().st_size if mark.exists() else 0
+        if deaths >= MAX_DEATHS:
+            reason = f"{path} cannot be scored: {deaths} processes ended over it; try it without --parquet"
+            rows.append(_row(failed_analysis(path, model, reason).prediction, identity))
+            continue
+        with mark.open("a") as file:  # a byte for each process that begins and is not heard of again
+            file.write(".")
+        try:
+            analysis = analyze_file(
                 path, model, batch_size=batch_size, audio_stream=audio_stream, views=False
-            ).prediction
-            diary.note("done", path)
-        rows.append(_row(prediction, identity))
-    with atomic_write(out / f"{name}.parquet") as partial_path:
-        pq.write_table(pa.Table.from_pylist(rows, _schema()), partial_path)
-    diary.close()
-    return {identity: row["label"] or "error" for identity, row in zip(identities, rows, strict=True)}
+            )
+        finally:
+            mark.unlink()
+        rows.append(_row(analysis.prediction, identity))
+    with atomic_write(out / f"part-{_digest(files)}.parquet") as partial_path:
+        pq.write_table(pa.Table.from_pylist(rows, _schema().with_metadata(metadata)), partial_path)
+    for mark in marks:
+        mark.unlink(missing_ok=True)
+    return {_identity_of(row): row["label"] or "error" for row in rows}
 
 
-class _Diary:
-    """What processes that work on a part have begun and done, also those that died of it."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        lines = path.read_text().splitlines() if path.exists() else []
-        self._count = Counter(lines)
-
-    def deaths(self, path: Path) -> int:
-        """How many earlier processes began a file and did not come to its end."""
-        return self._count[f"begun {path}"] - self._count[f"done {path}"]
-
-    def note(self, what: str, path: Path) -> None:
-        with self._path.open("a") as file:
-            file.write(f"{what} {path}\n")
-
-    def close(self) -> None:
-        """Forget it: the part is written."""
-        self._path.unlink(missing_ok=True)
+def _digest(value: object) -> str:
+    return hashlib.sha256(repr(value).encode()).hexdigest()[:16]
 
 
 def _row(file: FilePrediction, identity: Identity) -> dict[str, Any]:
@@ -188,10 +198,10 @@ def _row(file: FilePrediction, identity: Identity) -> dict[str, Any]:
         **{f"ood_{stream}": file.ood_scores.get(stream) for stream in OOD_STREAMS},
         "segments": [asdict(part) for part in file.segments],
         "gaps": [asdict(gap) for gap in file.gaps],
-        "warnings": list(file.warnings),
+        "warnings": [_text(warning) for warning in file.warnings],
         "family": file.model["family"],
         "trained_on": file.model["trained_on"],
-        "error": file.error,
+        "error": _text(file.error) if file.error else None,
     }
 
 

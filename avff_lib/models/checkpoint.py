@@ -113,6 +113,18 @@ def weights_digest(model: Detector) -> str:
     return weights.hexdigest()[:16]
 
 
+def calibration_digest(model: Detector) -> str:
+    """The same of what makes labels of its output: threshold, calibration, out-of-distribution detector."""
+    settings = [model.config.threshold, asdict(model.config.calibration)]
+    digest = hashlib.sha256(json.dumps(settings).encode())
+    if model.ood is not None:
+        digest.update(repr(model.ood.joint_limit).encode())
+        for name, part in sorted(model.ood.detectors.items()):
+            digest.update(f"{name} {part.limit}".encode())
+            digest.update(part.mean.tobytes() + part.precision.tobytes())
+    return digest.hexdigest()[:16]
+
+
 def _write(model: Detector, folder: Path, *, half: bool) -> None:
     """Write the files of a checkpoint into an empty folder."""
     config = {"family": type(model).__name__, **asdict(model.config)}

@@ -15,8 +15,6 @@ from contextlib import contextmanager, redirect_stdout, suppress
 from functools import partial
 from typing import Any, Literal, TypeVar
 
-import cv2
-
 from avff_lib.errors import AVFFError
 from avff_lib.utils.extras import explain_missing_extra
 
@@ -74,8 +72,8 @@ def ray_map(
             ) from error
         except ConnectionError:
             raise AVFFError(
-                f"no Ray cluster answers at {os.environ.get('RAY_ADDRESS')}; correct RAY_ADDRESS, or, if it asks "
-                "for a token, set RAY_AUTH_MODE=token"
+                f"no Ray cluster answers at {os.environ.get('RAY_ADDRESS')}; correct RAY_ADDRESS, or, if it "
+                "asks for a token, set RAY_AUTH_MODE=token"
             ) from None
         except (RayError, RuntimeError) as error:
             reason = " ".join(str(error).split())
@@ -93,12 +91,13 @@ def _rows(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[dict
     data.context.execution_options.preserve_order = True
     with warnings.catch_warnings():  # that `max_retries` will go; by default there is no end of them
         warnings.simplefilter("ignore")
-        data = data.map(partial(_call, function, os.getcwd()), num_cpus=1, max_retries=MAX_RETRIES)
-    return iter(data.iter_rows())
+        results = data.map(partial(_call, function, os.getcwd()), num_cpus=1, max_retries=MAX_RETRIES)
+    return iter(results.iter_rows())
 
 
 def _call(function: Callable[[Any], Any], folder: str, row: dict[str, bytes]) -> dict[str, bytes]:
     """The function of one packed item: its value, or the error that it ended with."""
+    import cv2  # not at the top: the command line imports this module, and is to answer at once
     import ray
 
     cv2.setNumThreads(1)  # as many tasks as cores; of PyTorch's threads Ray takes care

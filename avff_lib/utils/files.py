@@ -1,4 +1,4 @@
-"""Video files below a folder."""
+"""Files: videos below a folder, and what tells whether one has changed."""
 
 from __future__ import annotations
 
@@ -30,3 +30,16 @@ def find_videos(folder: Path) -> list[Path]:
     """All of them, sorted, without hidden ones such as the ``._name.mp4`` that macOS leaves behind."""
     files = (path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
     return sorted(path for path in files if isfile(path) and not path.name.startswith("."))
+
+
+def file_identity(path: Path) -> tuple[str, int, int]:
+    """What a file counts by where results of earlier runs are kept, without reading it.
+
+    Returns:
+        Its path, its size in bytes, and its time of change in nanoseconds; -1 for both if it is not there.
+    """
+    try:
+        stat = path.stat()
+    except OSError:
+        return str(path), -1, -1
+    return str(path), stat.st_size, stat.st_mtime_ns
