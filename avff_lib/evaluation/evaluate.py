@@ -6,6 +6,7 @@ Every file is scored by `avff_lib.inference.predictor`, as one that somebody bri
 from __future__ import annotations
 
 import os
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -47,6 +48,7 @@ from avff_lib.utils.parallel import parallel_map
 Part = Example | StoredExample  # of a file that was decoded before
 Examples = Sequence[Row | Part]
 LOG_NAME = "scores.jsonl"
+DETECTOR_PREFIX = ".detector-"  # of folders that hold it for workers
 LOGGED = (  # of a prediction: what metrics and tables are made of
     "path",
     "label",
@@ -216,6 +218,8 @@ def _logged_scores(
     """Scores in the order of the files, those of earlier runs read from the log."""
     settings = {"detector": weights_digest(model), "calibration": calibration_digest(model)}
     with open_log(folder / LOG_NAME, settings, {"file", "prediction", "raw", "windows"}) as log:
+        for left in folder.glob(f"{DETECTOR_PREFIX}*"):  # by a run that was killed
+            shutil.rmtree(left)
         known = {tuple(entry["file"]): entry for entry in log.entries}
         identities = [_identity(file) for file in files]
         missing = {
@@ -258,7 +262,7 @@ def _scores(
     workers = min(workers or os.cpu_count() or 1, len(rows)) if model.device.type == "cpu" else 1
     if rows and (workers > 1 or engine == "ray"):
         # As models with parametrised weights cannot be pickled.
-        with TemporaryDirectory(dir=folder, prefix=".detector-") as saved:
+        with TemporaryDirectory(dir=folder, prefix=DETECTOR_PREFIX) as saved:
             model.save_pretrained(saved)
             score = partial(_score_by_saved, saved)
             yield from parallel_map(score, rows, workers, description="scoring", unit="file", engine=engine)
