@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
-
 from tyro.conf import Positional
 
 from avff_lib.cli.common import print_skipped
+from avff_lib.utils.cluster import Engine
 
 
 def forge(
@@ -18,7 +17,7 @@ def forge(
     seed: int = 0,
     layout: str = "auto",
     workers: int | None = None,
-    engine: Literal["local", "ray"] = "local",
+    engine: Engine = "local",
 ) -> None:
     """Make real clips and labelled pseudo-fakes from genuine recordings, to train a detector for them.
 

@@ -190,9 +190,9 @@ def score_readable(
         workers: processes that files are decoded and scored in; by default one a core, and none besides this
             one for files that were decoded before, or on a GPU.
         engine: what runs these processes; see `avff_lib.utils.parallel.parallel_map`.
-        folder: keeps the scores, each file appending its own as one line to `LOG_NAME`; of files that are in
-            there already nothing is computed again, and they come without ``features``. The workers of a
-            cluster read the detector from it.
+        folder: keeps the scores, each file appending its own as one line to `LOG_NAME`; files that are in
+            there already, with the same path, size and time of change, are not scored again, and come
+            without ``features``. The workers of a cluster read the detector from it.
 
     Raises:
         AVFFError: none can, or ``folder`` holds scores of another detector.
