@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+
 from tyro.conf import Positional
 
 from avff_lib.cli.common import print_skipped

@@ -154,6 +154,8 @@ class BenchmarkMachine(Benchmarks):
         rows = [["", "Measured on"], *([name, str(value)] for name, value in results["machine"].items())]
         dates = sorted(entry["date"] for entry in results["benchmarks"].values())
         rows.append(["date", " to ".join(sorted({dates[0], dates[-1]}))])
+        if quick := [name for name, entry in results["benchmarks"].items() if entry.get("quick")]:
+            rows.append(["with reduced settings", ", ".join(quick)])
         return [_table(rows)]
 
 
