@@ -47,7 +47,7 @@ def test_a_failure_is_one_sentence(function, message):
 
 def test_ray_is_an_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)  # as if it were not installed
-    with pytest.raises(AVFFError, match=r"^--engine ray needs ray\[data\]; install avff-lib\[ray\]$"):
+    with pytest.raises(AVFFError, match=r"^--engine ray needs ray; install avff-lib\[ray\]$"):
         list(parallel_map(square, range(4), 2, description="squares", engine="ray"))
 
 
@@ -60,3 +60,11 @@ def test_a_script_needs_no_guard(tmp_path):
     )
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120)
     assert done.stdout == "20\n", done.stderr[-2000:]
+
+
+def test_workers_follow_to_another_folder(tmp_path, monkeypatch):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        found = list(parallel_map(os.path.abspath, ["a", "b"], 2, description="looking"))
+        assert found == [str(tmp_path / name / file) for file in ("a", "b")]

@@ -16,7 +16,7 @@ EXTRAS = {
     "lightning_fabric": ("lightning-fabric", "train"),
     "matplotlib": ("matplotlib", "report"),
     "pyarrow": ("pyarrow", "parquet"),
-    "ray": ("ray[data]", "ray"),
+    "ray": ("ray", "ray"),
     "sklearn": ("scikit-learn", "report"),
     "tensorboard": ("tensorboard", "train"),
 }

@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TypeVar
 
 import cv2
@@ -71,7 +72,8 @@ def _local_map(function: Callable[[Item], Result], items: Sequence[Item], worker
         initargs=(os.getpid(),),
     ):
         pool = Parallel(workers, return_as="generator")
-        results = pool(delayed(function)(item) for item in items)
+        here = partial(_call_in, os.getcwd(), function)
+        results = pool(delayed(here)(item) for item in items)
     try:
         yield from results
     except BrokenProcessPool as error:
@@ -80,6 +82,12 @@ def _local_map(function: Callable[[Item], Result], items: Sequence[Item], worker
         else:
             reason = "crashed; run the command again with one worker, which shows where"
         raise AVFFError(f"a worker process {reason}") from error
+
+
+def _call_in(folder: str, function: Callable[[Item], Result], item: Item) -> Result:
+    """Workers serve several calls, and this process may have moved to another folder in between."""
+    os.chdir(folder)
+    return function(item)
 
 
 def _start_worker(parent: int) -> None:
