@@ -2,7 +2,7 @@
 
     python results/scale.py
 
-`measure` takes a few minutes and fills ``scale.json``. The page *Past one machine* and chapter 15 read that
+It takes a few minutes and fills ``scale.json``. The page *Past one machine* and chapter 15 read that
 file; nothing on a cluster was measured.
 """
 

@@ -62,6 +62,7 @@ from avff_lib.errors import AVFFError
 from avff_lib.faces.tracked import FaceCrops, TrackedClip
 from avff_lib.media.clip import Clip
 from avff_lib.utils.atomic import atomic_write
+from avff_lib.utils.files import file_identity
 from avff_lib.utils.parallel import Engine, parallel_map
 
 if TYPE_CHECKING:
@@ -547,10 +548,10 @@ def _fingerprint(
     rows: Sequence[Row], plain: list[dict[str, Any]], size: int, sample_rate: int, codec: Codec
 ) -> str:
     """Of everything a shard depends on; a file counts by its size and time of change."""
-    files = []
-    for row, record in zip(rows, plain, strict=True):
-        stat = row.path.stat() if row.path.exists() else None
-        files.append([record, [stat.st_size, stat.st_mtime_ns] if stat else []])
+    files = [
+        [record, file_identity(row.path)[1:]]  # its path is in the record, relative to the dataset
+        for row, record in zip(rows, plain, strict=True)
+    ]
     settings = [FORMAT, size, sample_rate, ENCODINGS[codec], MIN_DURATION, EXAMPLE_SECONDS]
     return hashlib.sha256(json.dumps([settings, files]).encode()).hexdigest()
 
