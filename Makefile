@@ -65,7 +65,7 @@ pages: $(STAMP)
 notebooks: $(STAMP)  ## Run all notebooks anew and store their outputs (NOTEBOOKS=... for some)
 	@$(BIN)/python book/run_notebooks.py $(NOTEBOOKS)
 
-bench: $(STAMP)  ## Measure speed and memory, 25 minutes (BENCHMARKS=... for some), for the page of them
+bench: $(STAMP)  ## Measure speed and memory, 40 minutes (BENCHMARKS=... for some), for the page of them
 	@$(UV_PIP) install --no-deps --target build/bench --requirement benchmarks/requirements.txt
 	@$(BIN)/python benchmarks/run.py $(BENCHMARKS)
 

@@ -25,7 +25,7 @@ from timm.layers import Attention
 
 from avff_lib import Detector
 from avff_lib.data.manifest import read_manifest
-from avff_lib.data.shards import write_shards
+from avff_lib.data.shards import SHARD_SIZE, write_shards
 from avff_lib.evaluation.evaluate import score_examples
 from avff_lib.nn.patches import TokenEncoder, TubeletEmbed
 from avff_lib.synth import write_corpus
@@ -89,12 +89,13 @@ def measure(
         data = folder / "data"
         rows = read_manifest(write_corpus(data, clips=max(clips), identities=12, seed=0))
         add("evaluate, by clips", "clips", {n: partial(score_examples, model, rows[:n]) for n in clips})
+        several = rows * (1 + (max(workers) - 1) * SHARD_SIZE // len(rows))  # a worker takes a whole shard
         number = iter(range(10**6))  # of folders, as shards that are there are kept
         add(
             "prepare, by workers",
             "workers",
             {
-                n: lambda n=n: write_shards(rows, folder / f"shards{next(number)}", root=data, workers=n)
+                n: lambda n=n: write_shards(several, folder / f"shards{next(number)}", root=data, workers=n)
                 for n in workers
             },
         )

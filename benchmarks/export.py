@@ -270,7 +270,6 @@ def make_variants(
 
     makers: dict[str, Callable[[], Variant]] = {
         EAGER: lambda: whole,
-        "PyTorch, channels last": lambda: channels_last(whole),
         "PyTorch, bfloat16": lambda: autocast(whole),
         "PyTorch, int8": lambda: quantize_dynamic(copy.deepcopy(whole), {nn.Linear}, torch.qint8),
         "torch.export": lambda: program().module(),
@@ -289,16 +288,6 @@ def make_variants(
         except FileNotFoundError:
             made[name] = "no C++ compiler here"
     return made
-
-
-def channels_last(whole: Whole) -> Variant:
-    """The channels of a pixel lie side by side: PyTorch's pooling and convolutions are faster then."""
-
-    def run(frames: Tensor, audio: Tensor) -> Tensor:
-        flat = frames.flatten(0, 1).to(memory_format=torch.channels_last)
-        return whole(flat.unflatten(0, frames.shape[:2]), audio)
-
-    return run
 
 
 def autocast(whole: Whole) -> Variant:

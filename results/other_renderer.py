@@ -419,10 +419,12 @@ class Plan:
     method: str
 
 
-def plan_clips(clips: int, seed: int) -> list[Plan]:
-    """Half of the clips real and the fakes evenly by method; all `PEOPLE` are in both."""
-    methods = ["real" if (i + i // PEOPLE) % 2 == 0 else FAKES[i // 2 % len(FAKES)] for i in range(clips)]
-    return [Plan(seed, index, index % PEOPLE, method) for index, method in enumerate(methods)]
+def plan_clips(clips: int, seed: int, people: int = PEOPLE, real: bool = False) -> list[Plan]:
+    """Half of the clips real and the fakes evenly by method, all people in both; or every clip ``real``."""
+    methods = [
+        "real" if real or (i + i // people) % 2 == 0 else FAKES[i // 2 % len(FAKES)] for i in range(clips)
+    ]
+    return [Plan(seed, index, index % people, method) for index, method in enumerate(methods)]
 
 
 def make_clip(plan: Plan) -> Clip:
@@ -455,7 +457,12 @@ def write(out: Path, plan: Plan) -> Row:
 
 
 def main(
-    out: Annotated[Path, tyro.conf.Positional], clips: int = 80, seed: int = 7, workers: int = 2
+    out: Annotated[Path, tyro.conf.Positional],
+    clips: int = 80,
+    seed: int = 7,
+    people: int = PEOPLE,
+    real: bool = False,
+    workers: int = 2,
 ) -> None:
     """Write MP4 files and a manifest.
 
@@ -463,10 +470,16 @@ def main(
         out: folder.
         clips: how many; half of them are real.
         seed: the same seed gives the same clips.
+        people: how many speak.
+        real: make all clips real, to learn synchrony from.
         workers: processes.
     """
     out.mkdir(parents=True, exist_ok=True)
-    rows = list(parallel_map(partial(write, out), plan_clips(clips, seed), workers, description=str(out)))
+    rows = list(
+        parallel_map(
+            partial(write, out), plan_clips(clips, seed, people, real), workers, description=str(out)
+        )
+    )
     write_manifest(rows, out / "manifest.csv")
 
 

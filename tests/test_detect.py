@@ -32,11 +32,14 @@ def off_by(roll, degrees):
 def test_a_small_face_is_found_in_a_larger_picture_only():
     frame = np.full((720, 1280, 3), 128, np.uint8)
     frame[300:364, 700:764] = cv2.resize(portrait(0), (64, 64), interpolation=cv2.INTER_AREA)
-    assert find_faces(frame, 320).shape == (0, 6)
-    ((left, top, right, bottom, confidence, roll),) = find_faces(frame, 1280)
+    assert find_faces(frame, 320).shape == (0, 10)
+    ((left, top, right, bottom, confidence, roll, *mouth),) = find_faces(frame, 1280)
     assert 710 < left < right < 754
     assert 310 < top < bottom < 364
     assert 24 < bottom - top < 40
+    assert left < (mouth[0] + mouth[2]) / 2 < right
+    assert (top + bottom) / 2 < (mouth[1] + mouth[3]) / 2 < bottom
+    assert mouth[2] - mouth[0] == pytest.approx(mouth[3] - mouth[1], abs=0.01)  # a square
     assert 0.5 < confidence <= 1
     assert abs(roll) < 10
 
@@ -58,4 +61,5 @@ def test_boxes_are_in_pixels_of_the_picture_whatever_is_searched():
     large = cv2.resize(portrait(1), (1152, 1152))
     found = [find_faces(large, side)[0] for side in (320, 640)]
     np.testing.assert_allclose(found[0][:4], found[1][:4], atol=50)
+    np.testing.assert_allclose(found[0][6:], found[1][6:], atol=50)
     np.testing.assert_array_equal(found[0][:5], detect_faces(large)[0])

@@ -145,5 +145,5 @@ def test_a_hub_id_that_cannot_be_fetched_is_refused_in_a_sentence(tmp_path, monk
 
 @pytest.mark.parametrize("name", ["nonsense", "a/b/c", "/nowhere/model", "../model", "some one/detector"])
 def test_a_name_that_is_nothing_is_refused_with_the_shipped_ones(name):
-    with pytest.raises(AVFFError, match="expected avff-tiny or avffmae-tiny"):
+    with pytest.raises(AVFFError, match="expected avff-people or avff-tiny or avffmae-tiny"):
         Detector.from_pretrained(name)

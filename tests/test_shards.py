@@ -269,14 +269,14 @@ def test_mending_that_is_interrupted_keeps_what_was_whole_behind_it(dataset, cop
         (lambda folder: (folder / "shard-00001.tar").unlink(), "missing or not whole"),
         (lambda folder: (folder / "shard-00001.tar").write_bytes(b"half"), "missing or not whole"),
         (lambda folder: (folder / "index.json").write_text("{"), "not an index"),
-        (lambda folder: (folder / "index.json").write_text('{"format": 3}'), "it lacks complete"),
+        (lambda folder: (folder / "index.json").write_text('{"format": 4}'), "it lacks complete"),
         (
             lambda folder: (folder / "index.json").write_text('{"format": 2}'),
-            "is 2, expected 3.*again",
+            "is 2, expected 4.*again",
         ),
         (lambda folder: (folder / "index.json").unlink(), "avff prepare DATA"),
         (lambda folder: (folder / "shard-00001.json").unlink(), "cannot be read.*prepare again"),
-        (lambda folder: (folder / "shard-00001.json").write_text('{"format": 3}'), "it lacks clips"),
+        (lambda folder: (folder / "shard-00001.json").write_text('{"format": 4}'), "it lacks clips"),
     ],
 )
 def test_a_folder_that_is_not_whole_is_refused(copy, harm, said):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 
 from avff_lib.data.dataset import AVDataset
 from avff_lib.data.examples import load_examples
@@ -42,6 +43,24 @@ def test_a_shipped_checkpoint_is_as_good_on_new_identities_as_is_stated(fresh, n
     labels = np.array([example.row.label for example in fresh])
     measured = binary_metrics(labels, score_examples(Detector.from_pretrained(name), fresh), 0.5)["auc"]
     assert abs(measured - auc) < BAND
+
+
+def test_the_detector_of_synchrony_tells_new_identities_from_their_shifted_voices(fresh):
+    model = Detector.from_pretrained("avff-people")
+    rows = [example.row for example in fresh if example.row.label == 0]
+    real = load_examples(rows, model.spec, workers=1)[0]
+    scores = []
+    for shift in (0, 6_400, -6_400):  # samples; what leaves at one end comes in at the other
+        moved = [replace(example.piece, waveform=np.roll(example.piece.waveform, shift)) for example in real]
+        scores += [score_pieces("clip", [piece], model).prediction.score for piece in moved]
+    assert roc_auc_score(np.repeat([0, 1], [len(real), 2 * len(real)]), scores) > 0.85
+
+
+def test_the_card_of_the_detector_of_synchrony_states_what_was_measured():
+    make = runpy.run_path(str(RESULTS / "model_card.py"))["sync_card"]
+    measured = json.loads((RESULTS / "people.json").read_text())
+    card = make("avff-people", Detector.from_pretrained("avff-people"), measured)
+    assert (SHIPPED_DIR / "avff-people" / "README.md").read_text() == card
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -259,7 +259,13 @@ def test_the_clips_of_a_shard_are_known_by_its_checksum(mini, examples, tmp_path
         writer = _PartWriter(shard, "png")
         entries = [writer.add(f"{number:02d}-0", clip, {}) for number, clip in enumerate(clips)]
         writer.flush()
-        index = {"complete": True, "image_size": 32, "sample_rate": 16_000, "shards": ["shard-00000.json"]}
+        index = {
+            "complete": True,
+            "image_size": 32,
+            "region": "face",
+            "sample_rate": 16_000,
+            "shards": ["shard-00000.json"],
+        }
         entry = {"parts": writer.written, "clips": [], "skipped": []}
         for name, content in ((INDEX_NAME, index), ("shard-00000.json", entry)):
             (shard.parent / name).write_text(json.dumps({"format": FORMAT, **content}))

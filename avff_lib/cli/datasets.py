@@ -68,6 +68,7 @@ def prepare(
     data: Positional[Path],
     out: Path,
     image_size: int = 64,
+    region: Literal["face", "mouth"] = "face",
     sample_rate: int = 16_000,
     codec: Literal["jpeg", "png"] | None = None,
     workers: int | None = None,
@@ -79,6 +80,7 @@ def prepare(
         data: folder with a manifest.csv.
         out: folder for the shards; run again to continue, or to repair damaged shards.
         image_size: of the face crops in pixels; 64 for the tiny models, 224 for the base ones.
+        region: of the face: all of it, or the mouth, for detectors of synchrony.
         sample_rate: of the audio in Hz.
         codec: of the face crops: png keeps every bit; jpeg takes less than half of its bytes, a third at 224
             pixels. By default png up to 96 pixels, and jpeg above.
@@ -96,6 +98,7 @@ def prepare(
         engine=engine,
         codec=codec,
         image_size=image_size,
+        region=region,
         sample_rate=sample_rate,
     )
     print_skipped(by_path(skipped))

@@ -35,7 +35,8 @@ def evaluate(
 
     Args:
         data: folder with a manifest.csv, or with shards.
-        checkpoint: folder of a saved detector, or the name of a shipped one: avff-tiny, avffmae-tiny.
+        checkpoint: folder of a saved detector, or the name of a shipped one: avff-people, avff-tiny,
+            avffmae-tiny.
         split: the test clips, or all of them.
         out: folder for metrics.json, table.csv, scores.csv (one row per video), and the figures; and for
             scores.jsonl, to which each video appends its own: run again to go on after an interruption.

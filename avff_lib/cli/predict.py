@@ -41,6 +41,7 @@ CSV_COLUMNS = (
     "score",
     "prediction",
     "threshold",
+    "offset",
     "face",
     "faces",
     "windows",
@@ -50,6 +51,19 @@ CSV_COLUMNS = (
     "ood_joint",
     "segments",
     "gaps",
+    "lag",
+    "lag_confidence",
+    "lag_reliable",
+    "frames",
+    "repeated_frames",
+    "frozen",
+    "missing_frames",
+    "variable_frame_rate",
+    "digital_silence",
+    "sound_delay",
+    "sound_shortfall",
+    "bandwidth",
+    "writer",
     "warnings",
     "family",
     "trained_on",
@@ -77,7 +91,8 @@ def predict(
 
     Args:
         files: videos with sound, folders that are searched for them, or patterns such as clips/scene?.mp4.
-        checkpoint: folder or hub id of a detector, or the name of a shipped one: avff-tiny, avffmae-tiny.
+        checkpoint: folder or hub id of a detector, or the name of a shipped one: avff-tiny, avffmae-tiny, or
+            avff-people, which knows synchrony alone.
         json_: print a JSON list with one object per file instead of lines for people.
         csv_: write a table to this file, one row per video.
         report: write a page to this file, to be opened in a browser.
@@ -314,18 +329,24 @@ def _crashed(model: Detector, path: Path, error: AVFFError) -> FileAnalysis:
 
 def _print_prediction(file: FilePrediction) -> None:
     """Print for people, above the bar if there is one."""
+    from avff_lib.inference.facts import summarize_facts
     from avff_lib.inference.prediction import REASON_NOTES
 
     if file.error:
         tqdm.write(file.error, file=sys.stderr)  # it names the file
         return
     reasons = {reason.replace("_", " "): REASON_NOTES[reason] for reason in file.reasons}
-    label = f"{file.label} ({', '.join(reasons)})" if reasons else file.label
+    label = f"{file.label} ({', '.join(reasons)})" if reasons else str(file.label)
+    if file.label == "out of sync" and file.offset:
+        order = "after" if file.offset > 0 else "before"
+        label += f", the voice about {1000 * abs(file.offset):.0f} ms {order} the lips"
     lines = [
         f"{file.path}: {label}: score {file.score:.2f}, threshold {file.threshold:.2f}, "
         f"{file.scored_windows} of {len(file.windows)} windows scored"
     ]
     lines += [f"{reason}: {note}" for reason, note in reasons.items()]
+    if file.facts is not None:
+        lines.append(f"facts: {'; '.join(summarize_facts(file.facts))}")
     several = len(file.faces) > 1
     if several:
         lines.append(f"{len(file.faces)} faces; face {file.face} has the highest score")
@@ -355,6 +376,7 @@ def _table(predictions: Sequence[FilePrediction]) -> str:
                 "score": file.score,
                 "prediction": file.prediction,
                 "threshold": file.threshold,
+                "offset": file.offset,
                 "face": file.face,
                 "faces": len(file.faces),
                 "windows": len(file.windows),
@@ -364,6 +386,7 @@ def _table(predictions: Sequence[FilePrediction]) -> str:
                 "ood_joint": file.ood_scores.get("joint"),
                 "segments": ";".join(f"{part.start}-{part.end}" for part in file.segments),
                 "gaps": ";".join(f"{gap.obstacle} {gap.start}-{gap.end}" for gap in file.gaps),
+                **_facts_columns(file),
                 "warnings": "; ".join(file.warnings),
                 "family": file.model["family"],
                 "trained_on": file.model["trained_on"],
@@ -371,6 +394,17 @@ def _table(predictions: Sequence[FilePrediction]) -> str:
             }
         )
     return text.getvalue()
+
+
+def _facts_columns(file: FilePrediction) -> dict[str, object]:
+    """Facts by column; all are empty where there are none."""
+    if file.facts is None:
+        return {}
+    facts = vars(file.facts)
+    values = {name: facts[name] for name in CSV_COLUMNS if name in facts}
+    for name in ("frozen", "digital_silence"):
+        values[name] = ";".join(f"{span.start}-{span.end}" for span in facts[name])
+    return values
 
 
 def _write(path: Path, text: str) -> None:

@@ -32,7 +32,8 @@ def robustness(
     Args:
         data: folder with a manifest.csv.
         out: folder for robustness.json and .png; run again to continue after an interruption.
-        checkpoint: folder of a saved detector, or the name of a shipped one: avff-tiny, avffmae-tiny.
+        checkpoint: folder of a saved detector, or the name of a shipped one: avff-people, avff-tiny,
+            avffmae-tiny.
         split: the manifest's test clips, or all of them.
         perturbations: only these; all twelve by default.
         clips: number of clips, drawn at random, half of each class; all by default.

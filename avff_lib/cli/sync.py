@@ -1,10 +1,12 @@
-"""``avff sync``: how far lips and voice agree in time, measured without a model."""
+"""``avff sync``: how far lips and voice agree in time, measured without a model or by a learned embedding."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,21 +20,22 @@ if TYPE_CHECKING:
 
 def sync(
     files: Positional[tuple[Path, ...]],
+    learned: bool = False,
     json_: Annotated[bool, arg(name="json")] = False,
 ) -> int:
-    """Measure how far lips and voice agree in time, without a model and without a label.
+    """Measure how far lips and voice agree in time, without a label.
 
     Args:
         files: videos with sound.
+        learned: compare them by the embedding of avff-people, instead of mouth opening and loudness.
         json_: print a JSON list with one object per file instead of lines for people.
     """
-    from avff_lib.inference.sync import sync_file
-
     if not files:
         raise AVFFError("no file was named; give one or more videos, as in: avff sync some.mp4")
+    measure = _learned() if learned else _untrained()
     reports = []
     for path in files:
-        report = sync_file(path)
+        report = measure(path)
         reports.append(report)
         if not json_:
             _print_sync(report)
@@ -41,6 +44,19 @@ def sync(
     else:
         print("This is no label: a fake video can be in sync, and a real one out of sync.")
     return 2 if any(report.error for report in reports) else 0
+
+
+def _untrained() -> Callable[[Path], SyncResult]:
+    from avff_lib.inference.sync import sync_file
+
+    return sync_file
+
+
+def _learned() -> Callable[[Path], SyncResult]:
+    from avff_lib.inference.learned_sync import learned_sync_file
+    from avff_lib.models import SyncNet
+
+    return partial(learned_sync_file, model=SyncNet.from_pretrained("avff-people"))
 
 
 def _print_sync(report: SyncResult) -> None:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from avff_lib.data.manifest import Row
 from avff_lib.errors import AVFFError
-from avff_lib.faces.tracked import TrackedClip, iter_tracked
+from avff_lib.faces.tracked import Region, TrackedClip, iter_tracked
 from avff_lib.media.clip import Clip
 from avff_lib.utils.parallel import parallel_map
 
@@ -112,7 +112,11 @@ def load_examples(
         AVFFError: they would take more than `MAX_LOADED_BYTES`.
     """
     load = partial(
-        load_example, size=spec.image_size, sample_rate=spec.sample_rate, min_duration=spec.duration
+        load_example,
+        size=spec.image_size,
+        region=spec.region,
+        sample_rate=spec.sample_rate,
+        min_duration=spec.duration,
     )
     workers = min(workers or os.cpu_count() or 1, max(1, len(rows) // 16))
     results: Iterable[list[Example] | Skipped]
@@ -137,20 +141,27 @@ def load_examples(
     return examples, skipped
 
 
-def load_example(row: Row, *, size: int, sample_rate: int, min_duration: float) -> list[Example] | Skipped:
+def load_example(
+    row: Row, *, size: int, region: Region, sample_rate: int, min_duration: float
+) -> list[Example] | Skipped:
     """`iter_examples` at once, or why that cannot be done."""
     try:
-        return list(iter_examples(row, size=size, sample_rate=sample_rate, min_duration=min_duration))
+        return list(
+            iter_examples(row, size=size, region=region, sample_rate=sample_rate, min_duration=min_duration)
+        )
     except AVFFError as error:
         return Skipped(row, str(error))
 
 
-def iter_examples(row: Row, *, size: int, sample_rate: int, min_duration: float) -> Iterator[Example]:
+def iter_examples(
+    row: Row, *, size: int, region: Region = "face", sample_rate: int, min_duration: float
+) -> Iterator[Example]:
     """Decode one file, and cut it down to its faces, `EXAMPLE_SECONDS` at a time.
 
     Args:
         row: of the manifest.
         size: side of the face crops, in pixels.
+        region: of the face, see `avff_lib.preprocess.spec.InputSpec`.
         sample_rate: of the audio, in Hz.
         min_duration: seconds that the file must last.
 
@@ -158,7 +169,12 @@ def iter_examples(row: Row, *, size: int, sample_rate: int, min_duration: float)
         AVFFError: it cannot be read, is too short, or, at its end, no face was in it.
     """
     pieces = iter_tracked(
-        row.path, size, seconds=EXAMPLE_SECONDS, sample_rate=sample_rate, min_duration=min_duration
+        row.path,
+        size,
+        region=region,
+        seconds=EXAMPLE_SECONDS,
+        sample_rate=sample_rate,
+        min_duration=min_duration,
     )
     faces = 0
     for piece in pieces:

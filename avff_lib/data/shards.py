@@ -59,7 +59,7 @@ import numpy as np
 from avff_lib.data.examples import EXAMPLE_SECONDS, Example, Skipped, cut, iter_examples, speaker_clip
 from avff_lib.data.manifest import Row
 from avff_lib.errors import AVFFError
-from avff_lib.faces.tracked import FaceCrops, TrackedClip
+from avff_lib.faces.tracked import FaceCrops, Region, TrackedClip
 from avff_lib.media.clip import Clip
 from avff_lib.utils.atomic import atomic_write
 from avff_lib.utils.files import file_identity
@@ -72,7 +72,7 @@ INDEX_NAME = "index.json"
 MIN_DURATION = 1.0  # seconds; no model has shorter windows
 SHARD_SIZE = 64  # files; at 64 pixels and 3 s a shard takes 45 MB
 SHARD_BYTES = 128 * 1024**2  # after which the rest of a shard's clips goes into another file
-FORMAT = 3  # raise it when the same dataset gives other shards
+FORMAT = 4  # raise it when the same dataset gives other shards
 LOSSLESS_SIZE = 96  # pixels, up to which crops are kept as PNG unless asked otherwise
 
 JPEG_QUALITY = 95
@@ -259,6 +259,7 @@ def write_shards(
     *,
     root: Path,
     image_size: int = 64,
+    region: Region = "face",
     sample_rate: int = 16_000,
     codec: Codec | None = None,
     workers: int | None = None,
@@ -274,6 +275,7 @@ def write_shards(
         out: folder of the shards.
         root: folder of the dataset; paths are stored relative to it.
         image_size: side of the face crops in pixels; as the models to be fed want it.
+        region: of the face; likewise.
         sample_rate: of the audio in Hz; likewise.
         codec: of the face crops: PNG keeps each bit, JPEG takes a quarter to a half of
             its bytes. By default PNG up to `LOSSLESS_SIZE` pixels, and JPEG above.
@@ -290,12 +292,15 @@ def write_shards(
     jobs = [(out / f"shard-{number:05d}.tar", part) for number, part in enumerate(parts)]
     index = {
         "image_size": image_size,
+        "region": region,
         "sample_rate": sample_rate,
         "codec": codec,
         "shards": [_entry_path(path).name for path, _ in jobs],
     }
     _write_json(out / INDEX_NAME, {**index, "complete": False})
-    make = partial(_make_shard, size=image_size, sample_rate=sample_rate, codec=codec, root=root)
+    make = partial(
+        _make_shard, size=image_size, region=region, sample_rate=sample_rate, codec=codec, root=root
+    )
     workers = min(workers or os.cpu_count() or 1, len(jobs))
     by_name = {_name(row, root): row for row in rows}
     skipped = []
@@ -313,13 +318,13 @@ def read_shards(folder: Path, spec: InputSpec) -> list[StoredExample]:
     Only the index is read here. Files that are shorter than ``spec.duration`` are left out.
 
     Raises:
-        AVFFError: there is no index, it or a shard is not whole, or the clips have another image size
-            or sample rate than the model wants.
+        AVFFError: there is no index, it or a shard is not whole, or the clips have another image size,
+            region or sample rate than the model wants.
     """
     index = _read_index(folder)
     if not index["complete"]:
         raise AVFFError(f"{folder} holds a part of its dataset only; run avff prepare again, which goes on")
-    for name in ("image_size", "sample_rate"):
+    for name in ("image_size", "region", "sample_rate"):
         if index[name] != getattr(spec, name):
             raise AVFFError(
                 f"the clips of {folder} have {name} {index[name]}, the model wants {getattr(spec, name)}; "
@@ -363,12 +368,18 @@ def checksums(folder: Path) -> dict[str, str]:
 
 
 def _make_shard(
-    job: tuple[Path, Sequence[Row]], *, size: int, sample_rate: int, codec: Codec, root: Path
+    job: tuple[Path, Sequence[Row]],
+    *,
+    size: int,
+    region: Region,
+    sample_rate: int,
+    codec: Codec,
+    root: Path,
 ) -> list[list[str]]:
     """Write one shard unless it is there already; returns path and reason of each row that was skipped."""
     path, rows = job
     plain = [{**asdict(row), "path": _name(row, root)} for row in rows]
-    made_of = _fingerprint(rows, plain, size, sample_rate, codec)
+    made_of = _fingerprint(rows, plain, size, region, sample_rate, codec)
     with suppress(AVFFError):
         made = _read_json(_entry_path(path), {"made_of", "parts", "skipped"})
         if made["made_of"] == made_of and all(_is_whole(path.parent, part) for part in made["parts"]):
@@ -379,7 +390,9 @@ def _make_shard(
     for number, row in enumerate(rows):
         entries: list[dict[str, Any]] = []
         try:
-            examples = iter_examples(row, size=size, sample_rate=sample_rate, min_duration=MIN_DURATION)
+            examples = iter_examples(
+                row, size=size, region=region, sample_rate=sample_rate, min_duration=MIN_DURATION
+            )
             for index, example in enumerate(examples):
                 entries.append(parts.add(f"{path.stem}-{number:02d}-{index}", example, plain[number]))
         except AVFFError as error:
@@ -545,14 +558,19 @@ def _is_whole(folder: Path, part: dict[str, Any]) -> bool:
 
 
 def _fingerprint(
-    rows: Sequence[Row], plain: list[dict[str, Any]], size: int, sample_rate: int, codec: Codec
+    rows: Sequence[Row],
+    plain: list[dict[str, Any]],
+    size: int,
+    region: Region,
+    sample_rate: int,
+    codec: Codec,
 ) -> str:
     """Of everything a shard depends on; a file counts by its size and time of change."""
     files = [
         [record, file_identity(row.path)[1:]]  # its path is in the record, relative to the dataset
         for row, record in zip(rows, plain, strict=True)
     ]
-    settings = [FORMAT, size, sample_rate, ENCODINGS[codec], MIN_DURATION, EXAMPLE_SECONDS]
+    settings = [FORMAT, size, region, sample_rate, ENCODINGS[codec], MIN_DURATION, EXAMPLE_SECONDS]
     return hashlib.sha256(json.dumps([settings, files]).encode()).hexdigest()
 
 
@@ -580,7 +598,7 @@ def _read_index(folder: Path) -> dict[str, Any]:
     path = folder / INDEX_NAME
     if not path.exists():
         raise AVFFError(f"{path} does not exist; make it with avff prepare DATA --out {folder}")
-    return _read_json(path, {"complete", "image_size", "sample_rate", "shards"})
+    return _read_json(path, {"complete", "image_size", "region", "sample_rate", "shards"})
 
 
 def _read_entries(folder: Path, index: dict[str, Any]) -> Iterator[dict[str, Any]]:

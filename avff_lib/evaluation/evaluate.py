@@ -35,7 +35,7 @@ from avff_lib.evaluation.calibration import (
 from avff_lib.evaluation.metrics import best_threshold
 from avff_lib.evaluation.score_log import open_log
 from avff_lib.evaluation.summary import compute_metrics, count_clips, summarize
-from avff_lib.inference.prediction import FilePrediction
+from avff_lib.inference.prediction import ALARMS, FilePrediction
 from avff_lib.inference.predictor import FileAnalysis, analyze_file, score_pieces
 from avff_lib.models import Detector
 from avff_lib.models.calibration import PROBABILITY_EPSILON, Calibration
@@ -153,7 +153,7 @@ def selective_errors(scored: Sequence[ClipScores]) -> dict[str, Any]:
     labels = np.array([entry.row.label for entry in scored])
     named = np.array([entry.prediction.label for entry in scored])
     decided = named != "undetermined"
-    wrong = decided & (named != np.where(labels == 1, "fake", "real"))
+    wrong = decided & (np.isin(named, ALARMS) != (labels == 1))
     errors: dict[str, Any] = {"clips": len(scored), "coverage": float(decided.mean())}
     for name, chosen in (("fpr", labels == 0), ("fnr", labels == 1), ("risk", decided)):
         if chosen.any():

@@ -172,6 +172,7 @@ def _score_clip(model: Detector, row: Row, names: Sequence[str], seed: int) -> d
         iter_tracked(
             row.path,
             spec.image_size,
+            region=spec.region,
             seconds=PIECE_SECONDS,
             sample_rate=spec.sample_rate,
             min_duration=spec.duration,

@@ -18,6 +18,9 @@ MIN_LONG_SIDE = 160  # pixels; smaller frames are enlarged to this
 LONG_SIDE = 320  # pixels; to which larger frames are shrunk by default
 DETECTION_THRESHOLD = 0.5  # minimum confidence of a detection
 SAME_FACE_IOU = 0.3  # minimum overlap (IoU) of a face with itself, a few frames later
+# The mouth's box in distances from the middle of the eyes to that of the mouth, which neither an opening
+# mouth nor a turn of the head changes much: its side, and how far its middle lies below the mouth's.
+MOUTH_SIDE, MOUTH_DROP = 1.15, 0.1
 WEIGHTS_PATH = Path(__file__).with_name("centerface.onnx")
 
 
@@ -34,15 +37,16 @@ def detect_faces(image: np.ndarray) -> np.ndarray:
 
 
 def find_faces(image: np.ndarray, long_side: int) -> np.ndarray:
-    """Boxes ``(N, 6)`` float32 of the faces in one RGB image ``(H, W, 3)`` uint8, with their roll.
+    """Boxes ``(N, 10)`` float32 of faces and mouths in one RGB image ``(H, W, 3)`` uint8, with the roll.
 
     Args:
         image: the picture.
         long_side: pixels, to which the longer side of a larger picture is shrunk before the search.
 
     Returns:
-        Left, top, right, bottom in pixels of ``image``, the confidence, and the roll; the most confident
-        comes first. The roll is the angle in (-180, 180] degrees by which the line from the eyes to the mouth
+        Left, top, right, bottom of the face in pixels of ``image``, the confidence, the roll, and left, top,
+        right, bottom of a square about the mouth, from below the nose to the chin; the most confident comes
+        first. The roll is the angle in (-180, 180] degrees by which the line from the eyes to the mouth
         is turned clockwise in the picture: 0 is upright, 180 upside down.
 
     In the picture that is searched, faces of people are found if they are 16 pixels high (nine in ten) and
@@ -53,8 +57,8 @@ def find_faces(image: np.ndarray, long_side: int) -> np.ndarray:
     Raises:
         AVFFError: the detector's weights are missing from the installation.
     """
-    corners, roll, _ = _search(image, long_side)
-    return np.concatenate([corners, roll[:, None]], axis=1).astype(np.float32)  # (N, 6)
+    corners, roll, landmarks = _search(image, long_side)
+    return np.hstack([corners, roll[:, None], _mouth_boxes(landmarks)]).astype(np.float32)  # (N, 10)
 
 
 def find_landmarks(image: np.ndarray, long_side: int) -> np.ndarray:
@@ -100,6 +104,14 @@ def _search(image: np.ndarray, long_side: int) -> tuple[np.ndarray, np.ndarray, 
     shares = landmarks[:, y, x].reshape(5, 2, -1).transpose(2, 0, 1)[..., ::-1]  # (N, 5, 2), x and y
     points = boxes[:, None, :2] + shares * boxes[:, None, 2:]
     return corners[kept], roll[kept], points[kept].astype(np.float32)
+
+
+def _mouth_boxes(landmarks: np.ndarray) -> np.ndarray:
+    """Squares ``(N, 4)`` about the mouths of faces with landmarks ``(N, 5, 2)``."""
+    eyes, mouth = landmarks[:, :2].mean(axis=1), landmarks[:, 3:].mean(axis=1)
+    down = mouth - eyes  # (N, 2)
+    middle, half = mouth + MOUTH_DROP * down, MOUTH_SIDE / 2 * np.linalg.norm(down, axis=1, keepdims=True)
+    return np.hstack([middle - half, middle + half])
 
 
 def _roll(landmarks: np.ndarray, sizes: np.ndarray) -> np.ndarray:

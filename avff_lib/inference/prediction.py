@@ -9,10 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from avff_lib.media.facts import MediaFacts, Span
 from avff_lib.models.calibration import Calibration
 
 Obstacle = Literal["face", "sound", "cut"]
-Label = Literal["real", "fake", "undetermined"]
+Label = Literal["real", "fake", "in sync", "out of sync", "undetermined"]
+ALARMS: tuple[Label, ...] = ("fake", "out of sync")  # the labels of scores from the threshold on
 Reason = Literal["out_of_distribution", "unsure", "low_coverage", "uncalibrated"]
 
 REASON_NOTES: dict[Reason, str] = {
@@ -109,16 +111,42 @@ class Gap:
 
 
 @dataclass(frozen=True)
+class FileFacts(MediaFacts):
+    """`avff_lib.media.facts.MediaFacts`, and what sound and faces show; None is what cannot be measured.
+
+    Attributes:
+        frozen: as in `MediaFacts`, but only where sound goes on.
+        digital_silence: parts inside the sound that are softer than the last bit of 16, and so were never
+            recorded; accurate to 0.05 s, from 0.1 s on, the first `avff_lib.media.facts.MAX_SPANS` of them.
+            Silence at the beginning and at the end does not count.
+        lag: seconds by which the voice comes after the lips, negative if before, by
+            `avff_lib.inference.sync`, with a faster optical flow: the mean of the curves of pieces of 8 s, in
+            each that of the face whose mouth moves most. None if no piece has a face and sound for 1.6 s.
+        lag_confidence: height of the curve's peak above its median, in [0, 2].
+        lag_reliable: whether that reaches `avff_lib.inference.facts.LipSync.min_confidence`; else the lag
+            means nothing.
+    """
+
+    digital_silence: tuple[Span, ...]
+    lag: float | None
+    lag_confidence: float | None
+    lag_reliable: bool | None
+
+
+@dataclass(frozen=True)
 class FilePrediction:
     """A whole file; ``dataclasses.asdict`` of it is what ``avff predict --json`` prints.
 
     Attributes:
         path: as it was given.
-        label: ``"real"``, ``"fake"`` or ``"undetermined"``; None if there is an error.
+        label: ``"real"``, ``"fake"`` or ``"undetermined"``; by a detector of synchrony ``"in sync"`` or
+            ``"out of sync"`` in place of the first two. None if there is an error.
         reasons: why it is undetermined, as words of `Reason`; empty for the other labels.
         prediction: the score of a file that is labelled real or fake, else None.
         score: calibrated probability of fake in [0, 1], whatever the label; None if there is an error.
         threshold: score from which on a file is labelled fake; chosen on validation data.
+        offset: seconds by which the voice comes after the lips where both agree best; None if the detector
+            does not search for it.
         calibration: likewise; holds the error rates measured there.
         face: number of the speaking face with the highest score.
         faces: all that were scored. The file's score is made from those that speak; see
@@ -132,6 +160,8 @@ class FilePrediction:
             out of distribution. See `avff_lib.models.ood`.
         warnings: one sentence each.
         model: its family and what it was trained on.
+        facts: about the file, which need no training and do not enter the score; None if it was not decoded
+            here, as with prepared data, or if there is an error.
         error: one sentence, or None.
     """
 
@@ -141,6 +171,7 @@ class FilePrediction:
     prediction: float | None = None
     score: float | None = None
     threshold: float | None = None
+    offset: float | None = None
     calibration: Calibration | None = None
     face: int | None = None
     faces: tuple[FacePrediction, ...] = ()
@@ -151,6 +182,7 @@ class FilePrediction:
     ood_scores: dict[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     model: dict[str, str] = field(default_factory=dict)
+    facts: FileFacts | None = None
     error: str | None = None
 
     @property

@@ -7,7 +7,7 @@ evaluation, calibration, validation during training and robustness, whose clips 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ from avff_lib.inference.timeline import (
     speaking_faces,
 )
 from avff_lib.inference.windows import BATCH_SIZE
+from avff_lib.media.facts import MediaObserver
 from avff_lib.models import Detector
 from avff_lib.models.checkpoint import DEFAULT_CHECKPOINT
 
@@ -125,15 +126,18 @@ def analyze_file(
         audio_stream: see `avff_lib.media.decode.read_clip`.
         views: whether the evidence is to hold pictures, which takes a second crop of each face in each frame.
     """
+    observer = MediaObserver()
     pieces = iter_tracked(
         path,
         model.spec.image_size,
+        region=model.spec.region,
         sample_rate=model.spec.sample_rate,
         min_duration=model.spec.duration,
         audio_stream=audio_stream,
         views=views,
+        observer=observer,
     )
-    return score_pieces(path, pieces, model, progress=progress, batch_size=batch_size)
+    return score_pieces(path, pieces, model, progress=progress, batch_size=batch_size, observer=observer)
 
 
 def score_pieces(
@@ -143,6 +147,7 @@ def score_pieces(
     *,
     progress: Progress | None = None,
     batch_size: int = BATCH_SIZE,
+    observer: MediaObserver | None = None,
 ) -> FileAnalysis:
     """`analyze_file` for a file whose faces are tracked already.
 
@@ -152,6 +157,7 @@ def score_pieces(
         model: in evaluation mode.
         progress: called with the seconds of video scored so far.
         batch_size: number of windows that the model takes at once.
+        observer: of the decoding that makes the pieces, for the facts about the file.
     """
     try:
         stream = _stream(path, pieces, StreamingPredictor(model, batch_size), progress)
@@ -167,7 +173,7 @@ def score_pieces(
         ood_scores = model.ood.ood_scores({name: values.numpy() for name, values in features.items()})
     coverage = float(np.mean([window.score is not None for window in windows]))
     reasons = tuple(_reasons(model, score, counted[0], coverage, ood_scores))
-    label = _label(score, model.config.threshold, reasons)
+    label: Label = "undetermined" if reasons else model.labels[score >= model.config.threshold]
     prediction = FilePrediction(
         path=str(path),
         label=label,
@@ -175,6 +181,7 @@ def score_pieces(
         prediction=None if label == "undetermined" else score,
         score=score,
         threshold=model.config.threshold,
+        offset=_offset(model, features["fused_features"]),
         calibration=calibration,
         face=counted[0].number,
         faces=faces,
@@ -186,6 +193,9 @@ def score_pieces(
         warnings=tuple(stream.warnings),
         model=_about(model),
     )
+    media = None if observer is None else observer.facts()
+    if media is not None:
+        prediction = replace(prediction, facts=stream.facts(media))
     raw = [face.raw for _, face in by_face(windows)[counted[0].number] if face.speaks]
     return FileAnalysis(prediction, model.config.calibration.pool(raw), stream.evidence, features)
 
@@ -216,7 +226,9 @@ def _stream(
             progress(piece.end)
     if not any(window.score is not None for window in stream.windows):
         obstacles = [window.obstacle for window in stream.windows if window.obstacle]
-        reason = OBSTACLE_NOTES[max(obstacles, key=obstacles.count)]
+        reason = f"it is shorter than a window of {stream.spec.duration:g} s"
+        if obstacles:
+            reason = OBSTACLE_NOTES[max(obstacles, key=obstacles.count)]
         raise MediaError(f"{path} cannot be scored: {reason}; give a video of a person speaking")
     return stream
 
@@ -236,7 +248,6 @@ def _reasons(
         yield "low_coverage"
 
 
-def _label(score: float, threshold: float, reasons: tuple[Reason, ...]) -> Label:
-    if reasons:
-        return "undetermined"
-    return "fake" if score >= threshold else "real"
+def _offset(model: Detector, fused: Tensor) -> float | None:
+    """Where the mean curve of a face's windows, ``(L,)``, is highest, if the detector searches over lags."""
+    return None if model.lags is None else float(model.lags[int(fused.argmax())])

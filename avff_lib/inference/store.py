@@ -198,6 +198,7 @@ def _row(file: FilePrediction, identity: Identity) -> dict[str, Any]:
         **{f"ood_{stream}": file.ood_scores.get(stream) for stream in OOD_STREAMS},
         "segments": [asdict(part) for part in file.segments],
         "gaps": [asdict(gap) for gap in file.gaps],
+        "facts": asdict(file.facts) if file.facts else None,
         "warnings": [_text(warning) for warning in file.warnings],
         "family": file.model["family"],
         "trained_on": file.model["trained_on"],
@@ -211,6 +212,18 @@ def _schema() -> Any:
     text, texts, number, count = pa.string(), pa.list_(pa.string()), pa.float64(), pa.int64()
     span = {"start": number, "end": number}
     segments = pa.list_(pa.struct({**span, "face": count, "score": number}))
+    spans = pa.list_(pa.struct(span))
+    facts = pa.struct(
+        {
+            **{"duration": number, "width": count, "height": count, "frame_rate": number},
+            **{"video_codec": text, "sample_rate": count, "channels": count, "audio_codec": text},
+            **{"writer": text, "container": text, "frames": count, "repeated_frames": count},
+            **{"frozen": spans, "variable_frame_rate": pa.bool_(), "missing_frames": count},
+            **{"sound_delay": number, "sound_shortfall": number, "bandwidth": number},
+            **{"digital_silence": spans, "lag": number, "lag_confidence": number},
+            "lag_reliable": pa.bool_(),
+        }
+    )
     return pa.schema(
         {
             **{"path": text, "bytes": count, "changed": count, "label": text, "reasons": texts},
@@ -218,6 +231,7 @@ def _schema() -> Any:
             **{"face": count, "faces": count, "windows": count, "coverage": number},
             **{f"ood_{stream}": number for stream in OOD_STREAMS},
             **{"segments": segments, "gaps": pa.list_(pa.struct({**span, "obstacle": text}))},
+            "facts": facts,
             **{"warnings": texts, "family": text, "trained_on": text, "error": text},
         }
     )

@@ -9,10 +9,19 @@ from torch import Tensor
 
 from avff_lib.faces.tracked import FaceCrops, TrackedClip, join
 from avff_lib.inference.evidence import FileEvidence
-from avff_lib.inference.prediction import FacePrediction, FaceScore, Gap, Obstacle, WindowPrediction
+from avff_lib.inference.facts import LipSync, file_facts
+from avff_lib.inference.prediction import (
+    FacePrediction,
+    FaceScore,
+    FileFacts,
+    Gap,
+    Obstacle,
+    WindowPrediction,
+)
 from avff_lib.inference.timeline import find_gaps
 from avff_lib.inference.windows import BATCH_SIZE, WINDOW_HOP, WindowOutputs, predict_windows
 from avff_lib.media.audio import SILENCE_PEAK
+from avff_lib.media.facts import MediaFacts
 from avff_lib.models import Detector
 
 MIN_AUDIBLE_SHARE = 0.5  # of a window's time, to score it
@@ -42,6 +51,7 @@ class StreamingPredictor:
         windows: all so far, in order.
         warnings: sentences, as the keys of a dict, which keep their order.
         evidence: for a report.
+        lip_sync: lips against voice, where `avff_lib.faces.tracked.FaceCrops.lip_motion` was measured.
         feature_sums: for each face, over the windows in which it speaks: `WindowOutputs.means`, and
             ``fused_features``.
     """
@@ -51,6 +61,7 @@ class StreamingPredictor:
         self.windows: list[WindowPrediction] = []
         self.warnings: dict[str, None] = {}
         self.evidence = FileEvidence()
+        self.lip_sync = LipSync()
         self.feature_sums: dict[int, dict[str, Tensor]] = {}
         self._start: float | None = None  # of the file, in seconds
         self._face_seen: list[bool] = []  # every `GAP_RESOLUTION` seconds
@@ -69,6 +80,11 @@ class StreamingPredictor:
         ]
         return tuple(sorted(gaps, key=lambda gap: gap.start))
 
+    def facts(self, media: MediaFacts) -> FileFacts:
+        """Facts about the file, of which ``media`` are those of its streams."""
+        peaks = self.evidence.audio_peaks
+        return file_facts(media, self.lip_sync, peaks, GAP_RESOLUTION, self._start or 0.0)
+
     def mean_features(self, face: FacePrediction) -> dict[str, Tensor]:
         """Features of a face, each ``(D,)``: means over the windows in which it speaks and their time."""
         return {name: total / face.windows for name, total in self.feature_sums[face.number].items()}
@@ -84,6 +100,7 @@ class StreamingPredictor:
         # What holds throughout a piece need not hold for the file; `gaps` say where.
         self.warn(*(warning for warning in piece.warnings if not warning.endswith("throughout")))
         self._note_presence(piece)
+        self.lip_sync.update(piece)
         part = piece if self._waiting is None else join([self._waiting, piece])
         starts = self._complete(part)
         windows = [part.window(start, self.spec.duration) for start in starts]

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
-from scipy.signal import correlate
 
 from avff_lib.errors import AVFFError, MediaError
 from avff_lib.faces.crop import crop_face
@@ -141,7 +140,7 @@ def cross_correlation(a: np.ndarray, b: np.ndarray, max_lag: int) -> np.ndarray:
     if scale < 1e-12:
         return np.zeros(2 * max_lag + 1)
     middle = len(a) - 1
-    return correlate(b, a)[middle - max_lag : middle + max_lag + 1] / scale
+    return np.correlate(b, a, "full")[middle - max_lag : middle + max_lag + 1] / scale
 
 
 def measure_sync(clip: Clip) -> SyncCurve:

@@ -45,6 +45,7 @@ class Buffer:
 
     Attributes:
         video_end: end of the video decoded so far, in seconds.
+        audio_start: start of the sound, in seconds; None as long as there was none.
     """
 
     def __init__(
@@ -74,8 +75,14 @@ class Buffer:
         self._chunks: deque[tuple[int, np.ndarray]] = deque()  # index of the first sample, samples
         self._keep_from = 0.0  # seconds
         self._audio_end = 0  # end of the audio decoded so far, in samples
+        self.audio_start: float | None = None
         self._complete = False  # whether the video was decoded to its end
         self.video_end = streams.start
+
+    @property
+    def audio_end(self) -> float:
+        """End of the sound decoded so far, in seconds."""
+        return self._audio_end / self._rate
 
     def read_until(self, end: float) -> bool:
         """Decode both streams up to ``end`` seconds; return whether the video lasts that long."""
@@ -134,6 +141,8 @@ class Buffer:
             overlap = max(0, self._audio_end - index)
         samples, index = samples[overlap:], index + overlap
         self._audio_end = max(self._audio_end, index + len(samples))
+        if self.audio_start is None and len(samples):
+            self.audio_start = index / self._rate
         if len(samples) and self._audio_end > self._keep_from * self._rate:
             self._chunks.append((index, samples))
 

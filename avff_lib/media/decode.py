@@ -9,39 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from avff_lib.media.buffer import END_TOLERANCE, MAX_CLIP_BYTES, Buffer, Consumer
 from avff_lib.media.clip import Clip, to_samples
+from avff_lib.media.facts import STREAM_TAGS, WRITER_TAGS, MediaInfo, MediaObserver, clean_tag
+from avff_lib.media.picture import Picture
 from avff_lib.media.streams import Streams
-
-
-@dataclass(frozen=True)
-class MediaInfo:
-    """Properties of a media file.
-
-    Attributes:
-        duration: seconds until the video ends, from the header (measured if the header does not state it).
-        width, height: of the upright frames in pixels, before any shrinking.
-        frame_rate: mean frames per second, 0 if unknown.
-        video_codec, audio_codec: FFmpeg's names.
-        sample_rate: of the audio, in Hz.
-        channels: of the audio.
-        writer: tags about the program that wrote the file, empty if there are none.
-    """
-
-    duration: float
-    width: int
-    height: int
-    frame_rate: float
-    video_codec: str
-    sample_rate: int
-    channels: int
-    audio_codec: str
-    writer: str
 
 
 def probe(path: str | Path, *, audio_stream: int | None = None) -> MediaInfo:
@@ -51,26 +27,34 @@ def probe(path: str | Path, *, audio_stream: int | None = None) -> MediaInfo:
         MediaError: the file cannot be decoded (see `read_clip`).
     """
     with Streams(Path(path), 16_000, 1280, audio_stream=audio_stream) as streams:
-        end = streams.end()
-        width, height = streams.upright_size
-        audio = streams.audio.codec_context
-        return MediaInfo(
-            duration=end,
-            width=width,
-            height=height,
-            frame_rate=float(streams.video.average_rate or 0),
-            video_codec=streams.video.codec_context.codec.canonical_name,
-            sample_rate=audio.sample_rate,
-            channels=audio.channels,
-            audio_codec=audio.codec.canonical_name,
-            writer=_writer(streams),
-        )
+        return _describe(streams, streams.end())
+
+
+def _describe(streams: Streams, duration: float) -> MediaInfo:
+    width, height = streams.upright_size
+    audio, container = streams.audio.codec_context, streams.video.container
+    return MediaInfo(
+        duration=duration,
+        width=width,
+        height=height,
+        frame_rate=float(streams.video.average_rate or 0),
+        video_codec=streams.video.codec_context.codec.canonical_name,
+        sample_rate=audio.sample_rate,
+        channels=audio.channels,
+        audio_codec=audio.codec.canonical_name,
+        writer=_writer(streams),
+        container=container.format.name,
+    )
 
 
 def _writer(streams: Streams) -> str:
-    tags = {name.lower(): value for name, value in streams.video.container.metadata.items()}
-    tags["handler"] = streams.video.metadata.get("handler_name", "")
-    return ", ".join(tags[name] for name in ("major_brand", "encoder", "handler") if tags.get(name))
+    """Tags of the file, of its video, and the encoder's name inside of that, each once."""
+    of_file, of_video = (
+        {name.lower(): clean_tag(value) for name, value in tagged.metadata.items()}
+        for tagged in (streams.video.container, streams.video)
+    )
+    tags = [of_file.get(name) for name in WRITER_TAGS] + [of_video.get(name) for name in STREAM_TAGS]
+    return ", ".join(dict.fromkeys(tag for tag in [*tags, streams.encoder] if tag))
 
 
 def read_clip(
@@ -176,6 +160,7 @@ def iter_pieces(
     max_side: int = 1920,
     max_frame_rate: float = 60.0,
     audio_stream: int | None = None,
+    observer: MediaObserver | None = None,
 ) -> Iterator[tuple[Clip, bool]]:
     """Read a whole file as consecutive pieces that do not overlap, in one pass and in bounded memory.
 
@@ -193,6 +178,7 @@ def iter_pieces(
         min_duration: seconds that a file must last; up to `END_TOLERANCE` of them are filled with silence.
         sample_rate, max_side, audio_stream: as in `read_clip`.
         max_frame_rate: of frames that come faster, in frames a second, some are left out.
+        observer: is shown everything that is decoded.
 
     Returns:
         Pairs of a piece and whether it is the last.
@@ -200,8 +186,15 @@ def iter_pieces(
     Raises:
         MediaError: as in `read_clip`; too short means shorter than ``min_duration``.
     """
-    with Streams(Path(path), sample_rate, max_side, audio_stream=audio_stream) as streams:
-        buffer = Buffer(streams, consume, max_frame_rate=max_frame_rate)
+
+    def shown(picture: Picture, time: float) -> np.ndarray | Picture:
+        if observer is not None:
+            observer.add_picture(picture, time)
+        return consume(picture, time)
+
+    listen = None if observer is None else observer.add_sound
+    with Streams(Path(path), sample_rate, max_side, audio_stream=audio_stream, listen=listen) as streams:
+        buffer = Buffer(streams, shown, max_frame_rate=max_frame_rate)
         shortest = max(streams.frame_period / 2, 1 / sample_rate)
         size = to_samples(seconds, sample_rate)
         seconds = size / sample_rate
@@ -217,5 +210,11 @@ def iter_pieces(
             if last:
                 buffer.check_length(beginning + min_duration)
                 duration = max(buffer.video_end, beginning + min_duration) - start
+                if observer is not None:
+                    observer.finish(
+                        _describe(streams, streams.header_end or buffer.video_end),
+                        (streams.start, buffer.video_end),
+                        (buffer.audio_start or 0.0, buffer.audio_end),
+                    )
             yield buffer.take(start, duration), last
             first += size

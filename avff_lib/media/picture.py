@@ -60,6 +60,13 @@ class Picture(ABC):
     def region(self, top: int, left: int, bottom: int, right: int) -> np.ndarray:
         """A rectangle inside the picture, ``(bottom - top, right - left, 3)`` uint8."""
 
+    @abstractmethod
+    def points(self, count: int) -> np.ndarray:
+        """Brightness at single pixels, about ``count`` along the shorter side, ``(h, w)`` uint8.
+
+        Nothing is averaged, so noise stays as it is.
+        """
+
     def square(self, top: int, left: int, side: int, sizes: tuple[int, ...]) -> list[np.ndarray]:
         """A square of ``side`` pixels scaled to each of ``sizes``, ``(size, size, 3)`` uint8.
 
@@ -92,6 +99,10 @@ class ArrayPicture(Picture):
 
     def region(self, top: int, left: int, bottom: int, right: int) -> np.ndarray:
         return self.pixels[top:bottom, left:right]
+
+    def points(self, count: int) -> np.ndarray:
+        step = max(1, min(self.size) // count)
+        return np.ascontiguousarray(self.pixels[::step, ::step, 1])  # green is nearest to brightness
 
 
 class PlanarPicture(Picture):
@@ -129,6 +140,10 @@ class PlanarPicture(Picture):
         part.colorspace, part.color_range = self.frame.colorspace, self.frame.color_range
         rgb = _to_rgb(_converters.region, part)
         return rgb[top - first_row : bottom - first_row, left - first_column : right - first_column]
+
+    def points(self, count: int) -> np.ndarray:
+        step = max(1, min(self.size) // count)
+        return np.ascontiguousarray(self._planes[0][::step, ::step])
 
     @cached_property
     def _planes(self) -> list[np.ndarray]:

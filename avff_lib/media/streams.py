@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +23,7 @@ from av.video.stream import VideoStream
 from avff_lib.errors import MediaError
 from avff_lib.media.audio import MAX_TIMESTAMP_JUMP, Problems, Resampler, audible_track
 from avff_lib.media.demux import DECODE_AHEAD, Demuxer, open_container, seconds
+from avff_lib.media.facts import encoder_of
 from avff_lib.media.picture import PLANAR_FORMATS, ArrayPicture, Picture, PlanarPicture
 
 MAX_PIXELS = 8192**2  # larger frames are refused: they are mistakes or attacks, not talking heads
@@ -46,6 +47,7 @@ class Streams:
         frame_period: mean seconds from one frame to the next.
         start: time of the first frame, in seconds.
         upright_size: width and height of the upright frames, before any shrinking.
+        encoder: name and version of the video's encoder, from user data in it; empty if there is none.
         frames: iterator over video frames as (start, end, frame), in seconds; without pictures the frame is
             ``None``.
         chunks: iterator over mono audio, see `avff_lib.media.audio.Chunk`.
@@ -64,6 +66,7 @@ class Streams:
         bytes_per_second: float = math.inf,
         audio_stream: int | None = None,
         pictures: bool = True,
+        listen: Callable[[av.AudioFrame], None] | None = None,
     ) -> None:
         """Open a file.
 
@@ -74,10 +77,12 @@ class Streams:
             audio_stream: number of the audio track, from 1; by default the one that players play, or another
                 if that is silent or cannot be decoded.
             pictures: whether to decode more than the first frame.
+            listen: takes each piece of sound as it was decoded, before it is resampled.
         """
         self.path = path
         self.sample_rate = sample_rate
         self._max_side, self._bytes_per_second, self._pictures = max_side, bytes_per_second, pictures
+        self._listen = listen
         self.problems: Problems = []
         container = open_container(path)
         try:
@@ -161,7 +166,8 @@ class Streams:
             self.problems,
         )
         demuxer.ahead = DECODE_AHEAD  # not sooner, as a seek may follow the first frame
-        self.chunks = self._resampler.from_beginning(itertools.chain([first_audio], audio_frames))
+        audio_frames = itertools.chain([first_audio], audio_frames)
+        self.chunks = self._resampler.from_beginning(self._heard(audio_frames))
         if self._pictures:
             self.frames = self._timed(self._decoded(itertools.chain([first_video], video_frames)))
         else:
@@ -185,6 +191,7 @@ class Streams:
         shrink = min(1.0, self._max_side / max(width, height), fitting)
         self._size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
         self._rotation, self._orientation = frame.rotation, orientation(frame)
+        self.encoder = encoder_of(user_data(frame))
         self.upright_size = (height, width) if self._orientation[0] % 2 else (width, height)
         self._reformatter = VideoReformatter()
 
@@ -246,6 +253,14 @@ class Streams:
         end = max(self.start, seconds(max(ends, default=0), self.video) - self._demuxer.zero)
         self.rewind()
         return end
+
+    # -- audio --
+
+    def _heard(self, frames: Iterable[av.AudioFrame]) -> Iterator[av.AudioFrame]:
+        for frame in frames:
+            if self._listen is not None:
+                self._listen(frame)
+            yield frame
 
     # -- video --
 
@@ -355,3 +370,11 @@ def orientation(frame: av.VideoFrame) -> tuple[int, bool]:
     if mirrored:
         a, b = -a, -b
     return round(math.atan2(-b, a) / (math.pi / 2)) % 4, mirrored
+
+
+def user_data(frame: av.VideoFrame) -> bytes:
+    """What an encoder wrote into H.264 or HEVC beside the picture; not for every frame, see `orientation`."""
+    try:
+        return bytes(frame.side_data[SideDataType.SEI_UNREGISTERED])  # type: ignore[typeddict-item]  # likewise
+    except KeyError:
+        return b""

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -20,7 +21,7 @@ from avff_lib.nn.features import Features
 from avff_lib.preprocess.spec import InputSpec, ModelInputs
 
 if TYPE_CHECKING:
-    from avff_lib.inference.prediction import FilePrediction
+    from avff_lib.inference.prediction import FilePrediction, Label
 
 
 class Detector(nn.Module, ABC):
@@ -34,13 +35,15 @@ class Detector(nn.Module, ABC):
         config: all that is needed to rebuild the model without the hub, and also ``threshold`` (probability
             from which on a clip is labelled fake), ``calibration`` (see
             `avff_lib.models.calibration.Calibration`) and ``trained_on`` (one sentence).
-        detail: the detail path, or None if ``config.detail`` is 0.
+        labels: names of the classes 0 and 1.
+        detail: the detail path, or None without one.
         ood: the out-of-distribution detector, fitted with the calibration; None before that.
     """
 
     config_class: ClassVar[type]
     tiny_config: ClassVar[dict[str, Any]]
     families: ClassVar[dict[str, type[Detector]]] = {}
+    labels: ClassVar[tuple[Label, Label]] = ("real", "fake")
 
     def __init_subclass__(cls) -> None:
         Detector.families[cls.__name__] = cls
@@ -48,7 +51,8 @@ class Detector(nn.Module, ABC):
     def __init__(self, config: Any) -> None:
         super().__init__()
         self.config = config
-        self.detail = DetailPath(config.detail) if config.detail else None
+        detail = getattr(config, "detail", 0)  # not every family has the path
+        self.detail = DetailPath(detail) if detail else None
         self.ood: OODDetector | None = None
 
     @classmethod
@@ -89,6 +93,11 @@ class Detector(nn.Module, ABC):
         About 0 for unrelated streams; what is usual for streams that belong together depends on the model.
         """
         return agreement(features).mean(dim=-1)
+
+    @property
+    def lags(self) -> np.ndarray | None:
+        """Lags of the voice behind the lips, in seconds, if the last axis of `fuse` is a search over them."""
+        return None
 
     @abstractmethod
     def fuse(self, features: Features) -> Tensor:
@@ -163,8 +172,8 @@ class Detector(nn.Module, ABC):
 
         Args:
             name_or_path: a shipped detector (``"avff-tiny"`` or ``"avffmae-tiny"``, both trained on drawn
-                faces), the folder of a saved one, or a repository on the Hugging Face hub
-                (``"owner/name"``).
+                faces, or ``"avff-people"``, of synchrony alone), the folder of a saved one, or a repository
+                on the Hugging Face hub (``"owner/name"``).
             device: of the loaded weights.
 
         Returns:

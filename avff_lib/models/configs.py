@@ -428,6 +428,54 @@ class AVFFMAEConfig:
         return self.frame_count // frames, self.image_size // rows, self.image_size // columns
 
 
+SYNC_NET_TINY: dict[str, Any] = {}
+
+
+@dataclass(frozen=True)
+class SyncNetConfig:
+    """All that is needed to rebuild a `SyncNet`.
+
+    Attributes:
+        dim: length of a feature.
+        width: channels of the encoders' last layers.
+        max_lag: frames to either side that the search covers.
+        tolerance: frames to either side within which lips and voice count as in sync: genuine recordings
+            carry constant offsets of one to three frames.
+        temperature: of the contrastive loss, and of the logit.
+        duration, frame_count, image_size, sample_rate: see `avff_lib.preprocess.spec.InputSpec`.
+        mel: fields of `avff_lib.preprocess.spec.MelSpec`.
+        threshold: probability from which on a clip is labelled out of sync, chosen on validation data.
+        calibration: see `avff_lib.models.calibration.Calibration`; fitted on validation data.
+        trained_on: one sentence about the training data, for the reader of a prediction.
+    """
+
+    dim: Size = 64
+    width: Size = 96
+    max_lag: Count = 15
+    tolerance: Count = 3
+    temperature: Positive = 0.07
+    duration: Seconds = 2.0
+    frame_count: Count = 50
+    image_size: Pixels = 48
+    sample_rate: Hertz = 16_000
+    mel: MelSettings = field(
+        default_factory=lambda: MelSettings(n_fft=512, hop_length=160, n_mels=64, win_length=400)
+    )
+    threshold: Share = 0.5
+    calibration: Calibration = field(default_factory=Calibration)
+    trained_on: Note = "nothing yet: its weights are random"
+
+    def __post_init__(self) -> None:
+        _check_common(self)
+        if not self.tolerance < self.max_lag < self.frame_count // 2:
+            raise AVFFError(
+                f"max_lag is {self.max_lag}; expected more than the tolerance of {self.tolerance} and less "
+                f"than half of the {self.frame_count} frames of a window"
+            )
+        if self.width % 96:
+            raise AVFFError(f"width is {self.width}; expected a multiple of 96")
+
+
 def input_side(visual: VisualSettings) -> int | None:
     """Height and width in pixels of the frames that a timm model takes; None if it takes any.
 
@@ -447,7 +495,7 @@ def input_side(visual: VisualSettings) -> int | None:
     return card.input_size[-1] if card.fixed_input_size else None
 
 
-def _check_common(config: AVFFConfig | AVFFMAEConfig) -> None:
+def _check_common(config: AVFFConfig | AVFFMAEConfig | SyncNetConfig) -> None:
     check_fields(vars(config), type(config))
     if not 0 < config.threshold < 1:
         raise AVFFError(f"threshold is {config.threshold}; expected a probability between 0 and 1")
@@ -456,7 +504,7 @@ def _check_common(config: AVFFConfig | AVFFMAEConfig) -> None:
             f"{config.frame_count} frames of {config.image_size} x {config.image_size} are more than "
             f"{MAX_PIXELS} pixels; choose fewer or smaller ones"
         )
-    if config.detail and config.frame_count <= FRAME_STRIDE // 2:
+    if not isinstance(config, SyncNetConfig) and config.detail and config.frame_count <= FRAME_STRIDE // 2:
         raise AVFFError(f"frame_count is {config.frame_count}; the detail path needs {FRAME_STRIDE} or more")
 
 

@@ -12,6 +12,8 @@ if TYPE_CHECKING:  # torch takes seconds to import, and the command line's help 
     from jaxtyping import Float
     from torch import Tensor
 
+    from avff_lib.faces.tracked import Region
+
 
 @dataclass(frozen=True)
 class MelSpec:
@@ -55,6 +57,8 @@ class InputSpec:
         duration: seconds of both streams in one sample.
         frame_count: frames per sample, evenly spaced over ``duration``.
         image_size: height and width of a frame in pixels.
+        region: of the face that a frame shows: all of it, or the mouth, from below the nose to the chin,
+            which is placed by the face's landmarks.
         mean, std: per RGB channel, applied to values in [0, 1].
         sample_rate: of the audio, in Hz.
         audio: ``"waveform"``, zero mean and unit variance; ``"mel"``, log-mel in dB; or ``"fbank"``, Kaldi's
@@ -66,6 +70,7 @@ class InputSpec:
     duration: float = 1.0
     frame_count: int = 16
     image_size: int = 224
+    region: Region = "face"
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
     sample_rate: int = 16_000

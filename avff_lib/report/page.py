@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from avff_lib import __version__
 from avff_lib.inference.evidence import FileEvidence
+from avff_lib.inference.facts import tabulate_facts
 from avff_lib.inference.prediction import REASON_NOTES, FilePrediction, Reason
 from avff_lib.inference.predictor import MIN_COVERAGE, MIN_SCORED_WINDOWS, FileAnalysis
 from avff_lib.models import Detector
@@ -41,7 +42,11 @@ class Page:
             words=lambda name: name.replace("_", " "),
         )
         environment.globals.update(
-            notes=REASON_NOTES, min_coverage=MIN_COVERAGE, min_windows=MIN_SCORED_WINDOWS
+            notes=REASON_NOTES,
+            min_coverage=MIN_COVERAGE,
+            min_windows=MIN_SCORED_WINDOWS,
+            tabulate_facts=tabulate_facts,
+            labels=model.labels,
         )
         self._page = environment.get_template("page.html.jinja")
         self._section = environment.get_template("section.html.jinja")
