@@ -49,7 +49,7 @@ def rows(tmp_path_factory) -> list[Row]:
 
 def test_another_codec_in_the_fakes_is_reported(tmp_path):
     rows = dataset(tmp_path, silence_of_fakes=0.0)
-    assert probe(rows[0].path).writer == "isom, VideoHandler"
+    assert probe(rows[0].path).writer.startswith("isom, VideoHandler, x264 ")
     for row in rows:
         if row.label:
             rewrite(row.path, "mpeg4")

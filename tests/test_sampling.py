@@ -29,7 +29,7 @@ NONE = Augment(flip=0.0)
 MIRRORED = Augment()
 VISUAL = {
     "flip": 1.0, "crop": 0.3, "brightness": 0.4, "contrast": 0.4, "saturation": 0.8, "hue": 0.1, "blur": 2.0,
-    "pixel_noise": 12.0, "jpeg": 1.0, "cutout": 1.0,
+    "pixel_noise": 12.0, "jpeg": 1.0, "cutout": 1.0, "wander": 0.1, "turn": 10.0,
 }  # fmt: skip
 AUDIBLE = {
     "gain": 12.0, "snr": 10.0, "equaliser": 12.0, "low_pass": 1.0, "reverberation": 0.5,
@@ -202,7 +202,7 @@ def test_an_augmentation_changes_its_own_stream_alone(name):
     assert np.isfinite(changed.waveform).all()
 
 
-@pytest.mark.parametrize("name", [name for name in VISUAL if name != "pixel_noise"])
+@pytest.mark.parametrize("name", [name for name in VISUAL if name not in ("pixel_noise", "wander", "turn")])
 def test_all_frames_are_changed_alike(name):
     """A change that flickers would be a motion that nobody made."""
     frames = np.broadcast_to(claps(0).frames[:1], (12, 32, 32, 3))
@@ -210,6 +210,18 @@ def test_all_frames_are_changed_alike(name):
         clip_of(frames, np.zeros(7680)), np.random.default_rng(0)
     )
     assert (changed.frames == changed.frames[:1]).all()
+
+
+@pytest.mark.parametrize("strength", [{"wander": 0.2}, {"turn": 20.0}])
+def test_a_wandering_crop_moves_smoothly(strength):
+    """It drifts as landmarks do, and does not jump from frame to frame."""
+    x, y = np.meshgrid(np.arange(64), np.arange(64))
+    picture = np.broadcast_to((2 * x + y)[None, ..., None], (50, 64, 64, 3)).astype(np.uint8)
+    changed = Augment(flip=0.0, **strength)(clip_of(picture, np.zeros(32_000)), np.random.default_rng(3))
+    inner = changed.frames[:, 16:-16, 16:-16].astype(float)
+    steps = np.abs(np.diff(inner, axis=0)).mean(axis=(1, 2, 3))
+    assert inner.std(axis=0).mean() > 1
+    assert 0 < np.median(steps) < inner.std(axis=0).mean()
 
 
 def test_strengths_of_zero_change_nothing(windows):

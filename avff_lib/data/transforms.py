@@ -1,4 +1,4 @@
-"""Augmentation of a window: both streams keep their time, and all frames are changed alike.
+"""Augmentation of a window: both streams keep their time; only a wandering crop differs between frames.
 
 A strength is the largest change; how much a window gets is drawn from its own generator. Nothing here
 moves one stream against the other: that would make a fake, and training would label it real.
@@ -19,6 +19,7 @@ from avff_lib.errors import AVFFError
 from avff_lib.media.clip import Clip
 
 LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue in brightness, ITU-R BT.601
+WANDER_FRAMES = 4  # from one turn of a wandering crop's path to the next
 PROBABILITIES = ("flip", "crop", "jpeg", "cutout", "low_pass", "pseudo_fake")  # all between 0 and 1
 
 
@@ -29,6 +30,8 @@ class Augment:
     Attributes:
         flip: probability that the frames are mirrored.
         crop: largest share of the frames' sides that is cut away; the same box in all frames.
+        wander: largest standard deviation of the crop's path about the face, as a share of its sides.
+        turn: the same of its angle, in degrees.
         brightness, contrast, saturation: largest change of the factor, which is 1 when nothing changes.
         hue: largest rotation of the colours, as a share of the full circle.
         blur: largest standard deviation of a Gaussian blur, in pixels of the clip.
@@ -50,6 +53,8 @@ class Augment:
 
     flip: float = 0.5
     crop: float = 0.0
+    wander: float = 0.0
+    turn: float = 0.0
     brightness: float = 0.0
     contrast: float = 0.0
     saturation: float = 0.0
@@ -92,6 +97,8 @@ class Augment:
         """``(T, H, W, 3)`` uint8 -> the same, or a little smaller; in the order of light, lens and file."""
         if self.crop:
             frames = _box(frames, 1 - rng.uniform(0, self.crop), rng)
+        if self.wander or self.turn:
+            frames = _wandering(frames, rng.random() * self.wander, rng.random() * self.turn, rng)
         if rng.random() < self.flip:
             frames = frames[:, :, ::-1]
         if rng.random() < self.cutout:
@@ -168,6 +175,10 @@ STRONG = Augment(
     speed=0.1,
 )
 
+# A crop of the mouth follows its landmarks, and trembles and turns with them and with the head. That breaks
+# synchrony sooner than compression, blur or noise do (results/sync_factors.py).
+UNSTEADY = replace(STRONG, wander=0.08, turn=10.0)
+
 
 def change_speed(clip: Clip, percent: int) -> Clip:
     """The same clip at ``percent`` of its speed, both streams by the same factor.
@@ -191,6 +202,20 @@ def _box(frames: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarr
     top = rng.integers(frames.shape[1] - height + 1)
     left = rng.integers(frames.shape[2] - width + 1)
     return frames[:, top : top + height, left : left + width]
+
+
+def _wandering(frames: np.ndarray, wander: float, turn: float, rng: np.random.Generator) -> np.ndarray:
+    """Frames as of a crop that moves and turns at random; see `Augment` for both strengths."""
+    count, height, width = frames.shape[:3]
+    knots = rng.standard_normal((3, 2 + count // WANDER_FRAMES))
+    moments = np.linspace(0, knots.shape[1] - 1, count)
+    path = [np.interp(moments, np.arange(knots.shape[1]), row) for row in knots]  # right, down, turned
+    moved = np.empty(frames.shape, np.uint8)
+    for i, (right, down, turned) in enumerate(zip(*path, strict=True)):
+        warp = cv2.getRotationMatrix2D((width / 2, height / 2), turn * turned, 1.0)
+        warp[:, 2] += wander * right * width, wander * down * height
+        cv2.warpAffine(frames[i], warp, (width, height), moved[i], borderMode=cv2.BORDER_REPLICATE)
+    return moved
 
 
 def _tall(frames: np.ndarray) -> np.ndarray:
