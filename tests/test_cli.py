@@ -375,7 +375,7 @@ def test_a_clip_without_face_or_sound_is_refused(corpus, trained, tmp_path, miss
     [
         (["predict"], "no file was named"),
         (["sync"], "no file was named"),
-        (["predict", "x.mp4", "--checkpoint", "nowhere"], "there is no detector nowhere; expected avff-people"),
+        (["predict", "x.mp4", "--checkpoint", "nowhere"], "there is no detector nowhere; expected avff"),
         (["evaluate", "--data", "nowhere"], "manifest.csv"),
         (["pretrain", "--data", "nowhere", "--out", "x"], "manifest.csv"),
         (["train", "--data", "nowhere", "--out", "x", "--steps", "0"], "steps is 0"),
