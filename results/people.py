@@ -22,7 +22,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ from sync_real import SHIFTS, shifted
 
 from avff_lib.data.examples import Example, FilePart
 from avff_lib.data.shards import StoredExample, read_shards
-from avff_lib.data.transforms import UNSTEADY
+from avff_lib.data.transforms import STRONG, UNSTEADY
 from avff_lib.evaluation.evaluate import calibrate, score_readable
 from avff_lib.evaluation.metrics import bootstrap_auc
 from avff_lib.inference.windows import WINDOW_HOP, predict_windows, sliding_windows
@@ -54,6 +54,7 @@ MIXES = {
 }
 SHIPPED_MIX = "drawings and one speaker"  # so that the other renderer stays unseen
 TESTS = {"drawings": "avff-medium", "another renderer": "other", "GRID": "grid-others", "wild": "wild"}
+AUGMENTS = {"STRONG": STRONG, "UNSTEADY": UNSTEADY}
 VALIDATION = ("avff-medium", "other", "grid-others")  # of the first, the split for validation
 FORGED = {
     "RVFA": "AI-made voice, mostly fitted to the lips",
@@ -73,8 +74,9 @@ def main(
     mixes: tuple[str, ...] = tuple(MIXES),
     seeds: tuple[int, ...] = (0,),
     steps: int = 400,
-    batch_size: int = 24,
+    batch_size: int = 16,
     lr: float = 1.5e-3,
+    augment: Literal["STRONG", "UNSTEADY"] = "UNSTEADY",
     runs: Path = Path("runs/people"),
     ship: int | None = None,
     out: Path = OUT,
@@ -86,7 +88,7 @@ def main(
         shards: folder with the shards of each source.
         mixes: keys of `MIXES`.
         seeds: one model of each mix with each.
-        steps, batch_size, lr: of the training.
+        steps, batch_size, lr, augment: of the training.
         runs: folder for states and models.
         ship: seed of the model of `SHIPPED_MIX` that becomes the shipped `avff-people`.
         out: JSON file; runs that it holds are not repeated.
@@ -94,11 +96,17 @@ def main(
     """
     torch.set_num_threads(threads)
     spec = SyncNet.tiny().spec
-    settings = {"steps": steps, "batch_size": batch_size, "lr": lr, "augment": "UNSTEADY"}
-    records = json.loads(out.read_text())["records"] if out.exists() else []
+    settings = {"steps": steps, "batch_size": batch_size, "lr": lr, "augment": augment}
+    content = json.loads(out.read_text()) if out.exists() else {"records": []}
+
+    def write() -> None:
+        with atomic_write(out) as path:
+            path.write_text(json.dumps(content, indent=1) + "\n")
+
     for mix in mixes:
         for seed in seeds:
-            if any((record["mix"], record["seed"]) == (mix, seed) for record in records):
+            key = {"mix": mix, "seed": seed, **settings}
+            if any(key.items() <= record.items() for record in content["records"]):
                 continue
             train = [
                 example
@@ -109,7 +117,7 @@ def main(
             model = SyncNet.tiny(seed)
             config = TrainConfig(steps=steps, batch_size=batch_size, lr=lr, encoder_lr=lr, seed=seed)
             folder = runs / f"{mix.replace(' ', '-')}-{seed}"
-            retrieval = pretrain(model, train, config, folder, augment=UNSTEADY)
+            retrieval = pretrain(model, train, config, folder, augment=AUGMENTS[augment])
             model.config = replace(model.config, trained_on=", ".join(MIXES[mix]))
             model.save_pretrained(folder / "model")
             model.eval()
@@ -117,19 +125,14 @@ def main(
                 name: separation(model, real_test_clips(shards / folder, spec))
                 for name, folder in TESTS.items()
             }
-            records.append({"mix": mix, "seed": seed, "clips": len(train), "retrieval": retrieval, **found})
-            print(json.dumps(records[-1]), flush=True)
-            command = (
-                f"python results/people.py data/mouth --steps {steps} --batch-size {batch_size} --ship 0"
-            )
-            with atomic_write(out) as path:
-                content = {"command": command, "settings": settings, "records": records}
-                path.write_text(json.dumps(content, indent=1) + "\n")
+            content["records"].append({**key, "clips": len(train), "retrieval": retrieval, **found})
+            print(json.dumps(content["records"][-1]), flush=True)
+            write()
     if ship is not None:
         model = SyncNet.from_pretrained(runs / f"{SHIPPED_MIX.replace(' ', '-')}-{ship}" / "model")
-        content = json.loads(out.read_text()) | {"shipped": {"seed": ship, **ship_model(model, shards)}}
-        with atomic_write(out) as path:
-            path.write_text(json.dumps(content, indent=1) + "\n")
+        made = {"mix": SHIPPED_MIX, "seed": ship, **settings}
+        content["shipped"] = {"run": made, **ship_model(model, shards)}
+        write()
 
 
 def ship_model(model: SyncNet, shards: Path) -> dict[str, Any]:
@@ -165,7 +168,7 @@ def ship_model(model: SyncNet, shards: Path) -> dict[str, Any]:
         found[f"voice shifted by {seconds:+.1f} s"] = verdicts(model, moved)
     for category, title in FORGED.items():
         found[title] = verdicts(model, [example for example in wild if example.row.category == category])
-    return {"mix": SHIPPED_MIX, "validation_clips": 2 * len(real), "wild": found}
+    return {"validation_clips": 2 * len(real), "wild": found}
 
 
 def in_memory(example: StoredExample, rng: np.random.Generator) -> Example:
