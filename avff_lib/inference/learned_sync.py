@@ -25,11 +25,4 @@ def learned_sync_file(path: str | Path, model: SyncNet) -> SyncResult:
     if file.error:
         return SyncResult(str(path), error=file.error)
     found = SyncCurve(model.lags, analysis.features["fused_features"].numpy())
-    return SyncResult(
-        path=str(path),
-        lag=found.lag,
-        correlation=found.correlation,
-        correlation_at_zero=found.correlation_at_zero,
-        confidence=found.confidence,
-        warnings=file.warnings,
-    )
+    return SyncResult.of_curve(path, found, file.warnings)

@@ -184,6 +184,18 @@ class SyncResult:
     warnings: tuple[str, ...] = ()
     error: str | None = None
 
+    @classmethod
+    def of_curve(cls, path: str | Path, curve: SyncCurve, warnings: tuple[str, ...]) -> SyncResult:
+        """The result of a file with this curve."""
+        return cls(
+            path=str(path),
+            lag=curve.lag,
+            correlation=curve.correlation,
+            correlation_at_zero=curve.correlation_at_zero,
+            confidence=curve.confidence,
+            warnings=warnings,
+        )
+
 
 def sync_file(path: str | Path) -> SyncResult:
     """Measure the synchrony of a whole file, in memory that does not grow with its length.
@@ -208,11 +220,4 @@ def sync_file(path: str | Path) -> SyncResult:
     if not curves:
         return SyncResult(str(path), error=f"{path} cannot be measured: {reason}")
     mean = SyncCurve(LAGS, np.mean(curves, axis=0))
-    return SyncResult(
-        path=str(path),
-        lag=mean.lag,
-        correlation=mean.correlation,
-        correlation_at_zero=mean.correlation_at_zero,
-        confidence=mean.confidence,
-        warnings=tuple(warnings),
-    )
+    return SyncResult.of_curve(path, mean, tuple(warnings))

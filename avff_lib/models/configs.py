@@ -428,9 +428,6 @@ class AVFFMAEConfig:
         return self.frame_count // frames, self.image_size // rows, self.image_size // columns
 
 
-SYNC_NET_TINY: dict[str, Any] = {}
-
-
 @dataclass(frozen=True)
 class SyncNetConfig:
     """All that is needed to rebuild a `SyncNet`.

@@ -6,21 +6,23 @@ contrastive loss over moments of Chung et al. (2019, "Perfect Match", arXiv 1809
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avff_lib.models.base import Detector
-from avff_lib.models.configs import SYNC_NET_TINY, SyncNetConfig
+from avff_lib.models.configs import SyncNetConfig
 from avff_lib.models.contrast import contrastive_loss
+from avff_lib.models.ood import LUMA
 from avff_lib.nn.features import Features
 from avff_lib.nn.sequences import pool_to_steps, subtract_temporal_mean
 from avff_lib.preprocess.spec import InputSpec, MelSpec, ModelInputs
 
 DYNAMIC_RANGE = 40.0  # dB below a window's loudest band, to which softer ones are raised
 CONTRAST_STEP = 2  # frames in a slice of the contrastive loss: neighbours of 40 ms look the same
-LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
 class MouthEncoder(nn.Module):
@@ -110,7 +112,7 @@ class SyncNet(Detector):
 
     config: SyncNetConfig
     config_class = SyncNetConfig
-    tiny_config = SYNC_NET_TINY
+    tiny_config: ClassVar[dict[str, Any]] = {}  # the defaults
     labels = ("in sync", "out of sync")
 
     def __init__(self, config: SyncNetConfig) -> None:
