@@ -1,9 +1,9 @@
 """Audio-visual deepfake detection, from a media file to a prediction.
 
 >>> import avff_lib
->>> detector = avff_lib.Detector.from_pretrained("avff-tiny")  # doctest: +SKIP
+>>> detector = avff_lib.Detector.from_pretrained("avff-people")  # doctest: +SKIP
 >>> detector.predict("some.mp4").label  # doctest: +SKIP
-'real'
+'in sync'
 
 The names below are the public interface; ``book/public_api.md`` shows each at work. They are imported when
 they are first used, since torch alone takes seconds.

@@ -36,18 +36,20 @@ MAX_VIDEO_SECONDS = 600
 MAX_QUEUE = 8  # videos that may wait while one is scored
 UPLOAD_LIFETIME_SECONDS = 3600  # after it an upload that was never scored is removed
 
-INTRODUCTION = f"""# Is this video real or fake?
+INTRODUCTION = f"""# Do lips and voice belong together?
 
 Drop or record a video of a person speaking, up to {MAX_VIDEO_SECONDS // 60} minutes and {MAX_UPLOAD_MIB} MB.
 It is scored on this machine, nothing leaves it, and the video is removed as soon as the report is shown. One
 that the browser cannot play can be scored all the same.
 
-The label is **real**, **fake** or **undetermined**. Undetermined means that the detector does not know: the
-video is unlike the clips that it was calibrated on, its score is common among real and fake clips alike, or
-too little of it shows a person speaking.
+**avff-people** compares lips and voice. Its label is **in sync**, **out of sync** or **undetermined**. A fake
+whose voice fits its lips is in sync, and a genuine video that was edited carelessly is not.
+**avff-tiny** and **avffmae-tiny** call a clip **real** or **fake**. They were trained on drawn faces and
+synthesised voices; for a video of people expect undetermined.
 
-**The shipped detectors were trained on drawn faces and synthesised voices.** For a video of people expect
-undetermined; any other label on one is no evidence for or against anyone.
+Undetermined means that the detector does not know: the video is unlike the clips that it was calibrated on,
+its score is common among clips of both kinds, or too little of it shows a person speaking. No label is
+evidence for or against anyone.
 """
 
 # The report runs no scripts, so the sandbox allows none; the same origin lets this page read its height.

@@ -224,27 +224,18 @@ def separation(model: SyncNet, examples: Sequence[StoredExample]) -> dict[str, A
         curves.append([curve for curve, _ in measured])
         logits.append([logit for _, logit in measured])
         groups.append(example.row.group or example.row.source)
-    every, scores = np.array(curves), {"searched": np.array(logits)}  # (N, 1 + S, L), (N, 1 + S)
+    every, scores = np.array(curves), np.array(logits)  # (N, 1 + S, L), (N, 1 + S)
     reach, tolerance = model.config.max_lag, model.config.tolerance
-    scores["at lag 0"] = -every[:, :, reach]
-    scores["within tolerance"] = -every[:, :, reach - tolerance : reach + tolerance + 1].max(axis=2)
-    labels = np.repeat([0, 1], [len(examples), len(examples) * len(SHIFTS)])
-
-    def flat(values: np.ndarray) -> np.ndarray:
-        return np.concatenate([values[:, 0], values[:, 1:].T.ravel()])
-
-    searched = flat(scores["searched"])
-    interval = bootstrap_auc(labels, searched, np.tile(groups, 1 + len(SHIFTS)), np.random.default_rng(0))
+    within = every[:, :, reach - tolerance : reach + tolerance + 1].max(axis=2)
     lags = every[:, 0].argmax(axis=1) - reach
     return {
         "clips": len(examples),
         "groups": len(set(groups)),
-        "auc": auc(labels, searched),
-        "interval": [round(float(end), 4) for end in interval],
-        "auc_at_lag_0": auc(labels, flat(scores["at lag 0"])),
-        "auc_within_tolerance": auc(labels, flat(scores["within tolerance"])),
+        **told_from_shifted(scores, groups),
+        "auc_at_lag_0": told_from_shifted(-every[:, :, reach], groups)["auc"],
+        "auc_within_tolerance": told_from_shifted(-within, groups)["auc"],
         "auc_by_shift": {
-            f"{seconds:+.1f}": auc(np.repeat([0, 1], len(examples)), scores["searched"][:, [0, i]].T.ravel())
+            f"{seconds:+.1f}": told_from_shifted(scores[:, [0, i]], groups)["auc"]
             for i, seconds in enumerate(SHIFTS, 1)
         },
         "lag_frames": {
@@ -255,8 +246,20 @@ def separation(model: SyncNet, examples: Sequence[StoredExample]) -> dict[str, A
     }
 
 
-def auc(labels: np.ndarray, scores: np.ndarray) -> float:
-    return round(float(roc_auc_score(labels, scores)), 4)
+def told_from_shifted(scores: np.ndarray, groups: Sequence[str]) -> dict[str, Any]:
+    """AUC of real clips against their shifted twins, with its 95 % interval over groups of clips.
+
+    Args:
+        scores: ``(N, 1 + S)``, of each clip as it is and with its voice shifted in S ways; higher is worse.
+        groups: of each clip; its twins belong to the same.
+    """
+    labels = np.broadcast_to(np.arange(scores.shape[1]) > 0, scores.shape).ravel()
+    members = np.repeat(groups, scores.shape[1])
+    interval = bootstrap_auc(labels, scores.ravel(), members, np.random.default_rng(0))
+    return {
+        "auc": round(float(roc_auc_score(labels, scores.ravel())), 4),
+        "interval": [round(float(end), 4) for end in interval],
+    }
 
 
 def measure(model: SyncNet, clip: Clip) -> tuple[np.ndarray, float]:

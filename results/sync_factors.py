@@ -22,11 +22,10 @@ import numpy as np
 import torch
 import tyro
 from common import HERE
-from people import auc, measure
+from people import measure, told_from_shifted
 from sync_real import NOD_RATE, shifted
 
 from avff_lib.data.manifest import Row, read_manifest
-from avff_lib.evaluation.metrics import bootstrap_auc
 from avff_lib.evaluation.perturbations import PERTURBATIONS
 from avff_lib.faces.tracked import TrackedClip, crop_again, iter_tracked, join
 from avff_lib.media.clip import Clip
@@ -105,20 +104,13 @@ def separation(
         curves.append([curve for curve, _ in measured])
         logits.append([logit for _, logit in measured])
     every, scores = np.array(curves), np.array(logits)  # (N, 1 + S, L), (N, 1 + S)
-    labels = np.repeat([0, 1], [len(cases), len(cases) * len(SHIFTS)])
-
-    def flat(values: np.ndarray) -> np.ndarray:
-        return np.concatenate([values[:, 0], values[:, 1:].T.ravel()])
-
-    people = np.tile([source for source, _, _ in cases], 1 + len(SHIFTS))
-    interval = bootstrap_auc(labels, flat(scores), people, np.random.default_rng(0))
+    people = [source for source, _, _ in cases]
     reach = model.config.max_lag
     lags = every[:, 0].argmax(axis=1) - reach
     return {
         "clips": len(cases),
-        "auc": auc(labels, flat(scores)),
-        "interval": [round(float(end), 4) for end in interval],
-        "auc_at_lag_0": auc(labels, flat(-every[:, :, reach])),
+        **told_from_shifted(scores, people),
+        "auc_at_lag_0": told_from_shifted(-every[:, :, reach], people)["auc"],
         "agreement_at_peak": round(float(every[:, 0].max(axis=1).mean()), 4),
         "median_lag_frames": float(np.median(lags)),
     }

@@ -1,38 +1,50 @@
 """Which step carries synchrony from drawings to people: each is taken back alone.
 
-    for name in avff-sync avff-medium other grid-others wild; do
-        avff prepare data/$name --out data/face/$name --image-size 48; done
+    for name in avff-sync other grid-others wild; do avff prepare data/$name --out data/face/$name; done
     python results/sync_steps.py data/mouth data/face
 
-Every variant learns from the same drawings as the first row of `people.py`, with the same budget, and is
-measured on the same tests. That without the search needs no training: it is `auc_at_lag_0` of any row.
+Every variant learns from the same drawings as the model with all steps, ``people.py --mixes drawings
+--augment STRONG --steps 300``, with the same budget, and is measured on the same tests. That without the
+search needs no training: it is `auc_at_lag_0` of any row. Where all began is measured beside them: stage one
+of the shipped detectors of drawings, by their agreement of lips and voice.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 import tyro
 from common import HERE, pretrain
-from people import DRAWN, TESTS, real_test_clips, separation
+from people import DRAWN, MAX_SECONDS, TESTS, real_test_clips, separation, told_from_shifted
+from sync_real import SHIFTS, shifted
 from torch import Tensor, nn
 
-from avff_lib.data.shards import read_shards
+from avff_lib.data.shards import StoredExample, read_shards
 from avff_lib.data.transforms import STRONG, Augment
-from avff_lib.models import SyncNet, SyncNetConfig
+from avff_lib.inference.windows import WINDOW_HOP, predict_windows, sliding_windows
+from avff_lib.media.clip import Clip
+from avff_lib.models import Detector, SyncNet, SyncNetConfig
+from avff_lib.models.checkpoint import SHIPPED_DIR
 from avff_lib.models.sync_net import MouthEncoder
 from avff_lib.preprocess.spec import InputSpec
 from avff_lib.training.config import TrainConfig
 from avff_lib.utils.atomic import atomic_write
 
+BEFORE = ("avff-tiny", "avffmae-tiny")
+STRANGERS = {name: folder for name, folder in TESTS.items() if name != "drawings"}
 OUT = HERE / "sync-steps.json"
 
 
 class FaceSyncNet(SyncNet):
-    """Sees the detector's box of the face, which follows no landmark."""
+    """Sees the box of the face, which follows no landmark, in as many pixels as `AVFF.tiny` does."""
+
+    tiny_config: ClassVar[dict[str, Any]] = {"image_size": 64}
 
     @property
     def spec(self) -> InputSpec:
@@ -61,7 +73,6 @@ class StillSyncNet(SyncNet):
 
 
 VARIANTS: dict[str, tuple[type[nn.Module], Augment]] = {
-    "as shipped": (SyncNet, STRONG),
     "crop of the face": (FaceSyncNet, STRONG),
     "mean picture not subtracted": (StillSyncNet, STRONG),
     "no augmentation": (SyncNet, Augment()),
@@ -79,7 +90,7 @@ def main(
     out: Path = OUT,
     threads: int = 2,
 ) -> None:
-    """Train and measure each variant.
+    """Measure where it began, then train and measure each variant.
 
     Args:
         mouth, face: folders with the shards of each source, of either region.
@@ -91,7 +102,29 @@ def main(
     """
     torch.set_num_threads(threads)
     settings = {"steps": steps, "batch_size": batch_size, "lr": lr}
-    records = json.loads(out.read_text())["records"] if out.exists() else []
+    content: dict[str, Any] = {
+        "command": "python results/sync_steps.py data/mouth data/face",
+        "settings": settings,
+        "before": {},
+        "records": [],
+    }
+    if out.exists():
+        content |= json.loads(out.read_text())
+    records = content["records"]
+
+    def write() -> None:
+        with atomic_write(out) as path:
+            path.write_text(json.dumps(content, indent=1) + "\n")
+
+    for name in BEFORE:
+        if name not in content["before"]:
+            stage_one = Detector.from_pretrained(SHIPPED_DIR / name / "stage-one").eval()
+            content["before"][name] = {
+                test: by_agreement(stage_one, real_test_clips(face / source, stage_one.spec))
+                for test, source in STRANGERS.items()
+            }
+            print(name, json.dumps(content["before"][name]), flush=True)
+            write()
     for name, (family, augment) in VARIANTS.items():
         for seed in seeds:
             if any((record["variant"], record["seed"]) == (name, seed) for record in records):
@@ -105,14 +138,27 @@ def main(
             model.eval()
             found = {
                 test: separation(model, real_test_clips(shards / source, model.spec))
-                for test, source in TESTS.items()
+                for test, source in STRANGERS.items()
             }
             records.append({"variant": name, "seed": seed, "retrieval": retrieval, **found})
             print(json.dumps(records[-1]), flush=True)
-            with atomic_write(out) as path:
-                command = "python results/sync_steps.py data/mouth data/face"
-                content = {"command": command, "settings": settings, "records": records}
-                path.write_text(json.dumps(content, indent=1) + "\n")
+            write()
+
+
+def by_agreement(model: Detector, examples: Sequence[StoredExample]) -> dict[str, Any]:
+    """How well real clips are told from the same clips with a shifted voice, by `Detector.agreement`."""
+
+    def agreement(clip: Clip) -> float:
+        outputs = predict_windows(model, sliding_windows(clip, model.spec.duration, WINDOW_HOP))
+        return float(outputs.agreement.mean())
+
+    scores, groups = [], []
+    for example in examples:
+        clip = example.clip
+        clip = clip.window(clip.start, min(clip.duration, MAX_SECONDS))
+        scores.append([-agreement(shifted(clip, seconds)) for seconds in (0.0, *SHIFTS)])
+        groups.append(example.row.group or example.row.source)
+    return {"clips": len(examples), **told_from_shifted(np.array(scores), groups)}
 
 
 if __name__ == "__main__":

@@ -104,7 +104,7 @@ def test_an_upload_gets_the_report_and_its_numbers_and_is_removed(files, upload,
     assert page == soup.iframe["srcdoc"]
     assert soup.iframe["sandbox"] == ["allow-same-origin"]
     (record,) = json.loads(numbers)
-    expected = predictor.predict(files["good"], Detector.from_pretrained("avff-tiny"))
+    expected = predictor.predict(files["good"], Detector.from_pretrained(DEFAULT_CHECKPOINT))
     assert record["path"] == "good.mp4"
     assert record["score"] == pytest.approx(expected.score, abs=1e-4)
     assert BeautifulSoup(page, "html.parser").select_one(".word").get_text() == expected.label
@@ -298,7 +298,7 @@ def score(browser: Browser) -> str:
 
 def test_a_video_dropped_in_a_browser_gets_its_report_and_is_removed(served, tab, files):
     drop(tab, files["good"])
-    label = predictor.predict(files["good"], Detector.from_pretrained("avff-tiny")).label
+    label = predictor.predict(files["good"], Detector.from_pretrained(DEFAULT_CHECKPOINT)).label
     assert score(tab) == label.upper()
     tab.wait_for("!document.querySelector('video')")  # ready for the next one
     assert served.files == []
@@ -316,7 +316,7 @@ def test_a_recording_gets_its_report_and_is_removed(served, camera):
         record(browser, seconds=3)
         (recording,) = served.files
         assert recording.suffix == ".webm"
-        assert score(browser) in ("REAL", "FAKE", "UNDETERMINED")
+        assert score(browser) in ("IN SYNC", "OUT OF SYNC", "UNDETERMINED")
         browser.wait_for("!document.querySelector('video[src]')", PATIENCE)
         assert served.files == []
 

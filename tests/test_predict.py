@@ -271,6 +271,23 @@ def test_parts_without_face_or_sound_are_stated(clips, predict):
     assert len(prediction.faces) == 2  # who comes back after a cut is not recognised
 
 
+@pytest.mark.parametrize("name", ["avff-tiny", "avff-people"])
+def test_a_film_of_a_frame_a_second_is_not_scored(clips, tmp_path, name):
+    clip = clips["real"]
+    write_clip(replace(clip, frames=clip.frames[::25], times=clip.times[::25]), tmp_path / "slow.mp4")
+    error = Detector.from_pretrained(name).predict(tmp_path / "slow.mp4").error
+    assert "too few frames a second to follow lips" in error
+
+
+def test_parts_with_few_frames_count_against_the_coverage(clips, predict):
+    clip = clips["real"]
+    second = clip.times >= clip.duration / 2
+    kept = ~second | (np.arange(len(clip.times)) % 12 == 0)
+    prediction = predict(replace(clip, frames=clip.frames[kept], times=clip.times[kept]))
+    assert {w.obstacle for w in prediction.windows} == {None, "frames"}
+    assert 0 < prediction.coverage < 1
+
+
 def test_a_sound_unlike_speech_is_out_of_distribution(clips, predict):
     real = clips["real"]
     prediction = predict(real)

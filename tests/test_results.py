@@ -30,11 +30,13 @@ RESULTS = Path(__file__).parents[1] / "results"
 sys.path.insert(0, str(RESULTS))  # the scripts are run from their folder, and are no package
 
 import ablations  # noqa: E402
+import artefacts  # noqa: E402
 import common  # noqa: E402
 import controls  # noqa: E402
 import label_efficiency  # noqa: E402
 import leave_one_out  # noqa: E402
 import other_renderer  # noqa: E402
+import people  # noqa: E402
 import real_sync  # noqa: E402
 import scale  # noqa: E402
 import slice_variant  # noqa: E402
@@ -358,3 +360,25 @@ def test_the_page_on_scale_has_what_was_measured_and_what_follows():
 )
 def test_durations_are_given_in_a_unit_that_fits(hours, text):
     assert scale.duration(hours) == text
+
+
+def test_clips_are_compared_with_all_their_shifted_twins():
+    scores = np.array([[0.0, 1.0, 2.0], [0.5, 1.0, -1.0]])  # one twin is ahead of both real clips
+    found = people.told_from_shifted(scores, ["a", "b"])
+    assert found["auc"] == 6 / 8  # of two real clips and four shifted ones
+    assert people.told_from_shifted(scores[:, :2], ["a", "b"])["auc"] == 1.0
+
+
+def test_ai_made_clips_are_compared_within_their_group():
+    def row(label: int, group: str, method: str) -> Row:
+        return Row(Path("x.mp4"), label, ("RVRA", "RVFA")[label], method, "id", group=group)
+
+    real, other = artefacts.MATCHED[:2]
+    rows = [row(0, real, "real"), row(1, real, "m"), row(0, other, "real"), row(1, other, "m")]
+    rows.append(row(1, "z", "n"))
+    # Every fake of the second group is ahead of every clip of the first; that counts nowhere.
+    found = artefacts.by_group(np.array([1.0, 0.0, 10.0, 20.0, 30.0]), rows)
+    assert {name: entry["auc"] for name, entry in found["groups"].items()} == {real: 0.0, other: 1.0}
+    assert (found["matched"]["auc"], found["matched"]["fakes"], found["matched"]["groups"]) == (0.5, 2, 2)
+    assert found["matched"]["without"][real] == 1.0
+    assert list(found["methods"]) == ["m"]  # no genuine clip of its group is there for the other one

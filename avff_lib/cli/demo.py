@@ -5,7 +5,7 @@ from __future__ import annotations
 from avff_lib.utils.extras import require_extra
 
 
-def demo(port: int = 7860, checkpoint: str = "avff-tiny") -> None:
+def demo(port: int = 7860, checkpoint: str = "avff-people") -> None:
     """Serve a page to this machine's browser: drop or record a video, see the report.
 
     Args:

@@ -76,7 +76,7 @@ Result = TypeVar("Result")
 
 def predict(
     files: Positional[tuple[str, ...]],
-    checkpoint: str = "avff-tiny",
+    checkpoint: str = "avff-people",
     json_: Annotated[bool, arg(name="json")] = False,
     csv_: Annotated[Path | None, arg(name="csv")] = None,
     report: Path | None = None,
@@ -87,12 +87,12 @@ def predict(
     workers: int | None = None,
     engine: Engine = "local",
 ) -> int:
-    """Score videos, and label each one real, fake or undetermined.
+    """Score videos, and label each one real or fake, or in sync or out of sync, or undetermined.
 
     Args:
         files: videos with sound, folders that are searched for them, or patterns such as clips/scene?.mp4.
-        checkpoint: folder or hub id of a detector, or the name of a shipped one: avff-tiny, avffmae-tiny, or
-            avff-people, which knows synchrony alone.
+        checkpoint: folder or hub id of a detector, or the name of a shipped one: avff-people, which tells
+            whether lips and voice are in sync, or avff-tiny or avffmae-tiny, which know drawn faces only.
         json_: print a JSON list with one object per file instead of lines for people.
         csv_: write a table to this file, one row per video.
         report: write a page to this file, to be opened in a browser.

@@ -12,7 +12,7 @@ from typing import Literal
 from avff_lib.media.facts import MediaFacts, Span
 from avff_lib.models.calibration import Calibration
 
-Obstacle = Literal["face", "sound", "cut"]
+Obstacle = Literal["face", "sound", "cut", "frames"]
 Label = Literal["real", "fake", "in sync", "out of sync", "undetermined"]
 ALARMS: tuple[Label, ...] = ("fake", "out of sync")  # the labels of scores from the threshold on
 Reason = Literal["out_of_distribution", "unsure", "low_coverage", "uncalibrated"]
@@ -54,7 +54,7 @@ class WindowPrediction:
     Attributes:
         start, end: in seconds.
         score: the highest one of the faces that speak in it, None if it was not scored.
-        obstacle: why it was not scored: no face, no sound, or a cut inside; else None.
+        obstacle: why it was not scored: no face, no sound, a cut inside, or too few frames; else None.
         faces: all faces that were scored in it, also those that do not speak.
     """
 

@@ -26,6 +26,7 @@ from avff_lib.models import Detector
 
 MIN_AUDIBLE_SHARE = 0.5  # of a window's time, to score it
 MIN_VISIBLE_SHARE = 0.5  # of a window's frames that must show a face, to score it
+MIN_FRAME_SHARE = 0.4  # of the frames that the model takes; with fewer it would see the same ones repeated
 GAP_RESOLUTION = 0.05  # seconds; of the notes on where there are faces and sound
 MIN_FACE_RATIO = 0.25  # longer side of a face / side of the model's input; below it the face is too small
 MIN_SPEAKING_RATIO = 0.5  # of the liveliest mouth's movement; at rest it is a fifth of speech, or less
@@ -34,6 +35,7 @@ OBSTACLE_NOTES: dict[Obstacle, str] = {
     "face": "parts without a face in sight are not scored",
     "sound": "parts without sound are not scored",
     "cut": "parts with a cut inside are not scored",
+    "frames": "parts with too few frames a second to follow lips are not scored",
 }
 
 
@@ -104,7 +106,7 @@ class StreamingPredictor:
         part = piece if self._waiting is None else join([self._waiting, piece])
         starts = self._complete(part)
         windows = [part.window(start, self.spec.duration) for start in starts]
-        obstacles = [_obstacle(window) for window in windows]
+        obstacles = [_obstacle(window, self.spec.frame_count) for window in windows]
         scorable = [
             {} if obstacle else self._scorable_faces(window)
             for window, obstacle in zip(windows, obstacles, strict=True)
@@ -228,10 +230,12 @@ class StreamingPredictor:
         )
 
 
-def _obstacle(window: TrackedClip) -> Obstacle | None:
-    """Why a window cannot be scored, whoever is seen in it."""
+def _obstacle(window: TrackedClip, frame_count: int) -> Obstacle | None:
+    """Why a window cannot be scored by a model of ``frame_count`` frames, whoever is seen in it."""
     if len(window.cuts):
         return "cut"
+    if len(window.times) < MIN_FRAME_SHARE * frame_count:
+        return "frames"
     step = round(GAP_RESOLUTION * window.sample_rate)
     peaks = np.abs(window.waveform[: len(window.waveform) // step * step]).reshape(-1, step).max(axis=1)
     return "sound" if (peaks >= SILENCE_PEAK).mean() < MIN_AUDIBLE_SHARE else None

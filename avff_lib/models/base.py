@@ -171,8 +171,8 @@ class Detector(nn.Module, ABC):
         every shape must agree.
 
         Args:
-            name_or_path: a shipped detector (``"avff-tiny"`` or ``"avffmae-tiny"``, both trained on drawn
-                faces, or ``"avff-people"``, of synchrony alone), the folder of a saved one, or a repository
+            name_or_path: a shipped detector (``"avff-people"``, of synchrony alone, or ``"avff-tiny"`` or
+                ``"avffmae-tiny"``, both trained on drawn faces), the folder of a saved one, or a repository
                 on the Hugging Face hub (``"owner/name"``).
             device: of the loaded weights.
 
