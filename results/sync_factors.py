@@ -1,8 +1,8 @@
 """What breaks synchrony: test clips are changed in one way at a time, until they fail as clips of people do.
 
-    python results/sync_factors.py data/avff-medium data/other data/grid-others
+    python results/sync_factors.py data/other data/grid-others --clips 20
 
-Of each dataset some real clips of people that `avff-people` was not trained on are told from the same clips
+Of each dataset some real clips of people whom `avff-people` was not trained on are told from the same clips
 with their voices shifted, both changed alike. Where the face is was found in the clip as it was, except in
 the rows that move the crop. "At lag 0" is what is left without the search over lags. Intervals are over
 people; nothing here looks at clips from the wild.
@@ -68,7 +68,7 @@ def main(
             records.append({"dataset": folder.name, "factor": factor, "level": level, **found})
             print(json.dumps(records[-1]), flush=True)
         with atomic_write(out) as path:
-            command = "python results/sync_factors.py data/avff-medium data/other data/grid-others"
+            command = "python results/sync_factors.py data/other data/grid-others --clips 20"
             content = {"command": command, "shifts": SHIFTS, "records": records}
             path.write_text(json.dumps(content, indent=1) + "\n")
 
