@@ -1,11 +1,14 @@
 """What breaks synchrony: test clips are changed in one way at a time, until they fail as clips of people do.
 
     python results/sync_factors.py data/other data/grid-others --clips 20
+    python results/sync_factors.py data/other --clips 20 --out results/sync-factors-steady.json \\
+        --checkpoint runs/people/drawings-and-one-speaker-0/model
 
 Of each dataset some real clips of people whom `avff-people` was not trained on are told from the same clips
 with their voices shifted, both changed alike. Where the face is was found in the clip as it was, except in
 the rows that move the crop. "At lag 0" is what is left without the search over lags. Intervals are over
-people; nothing here looks at clips from the wild.
+people; nothing here looks at clips from the wild. The second command measures a model that was trained on
+crops that stay where they are, ``people.py --augment STRONG --steps 300``.
 """
 
 from __future__ import annotations
@@ -68,7 +71,8 @@ def main(
             records.append({"dataset": folder.name, "factor": factor, "level": level, **found})
             print(json.dumps(records[-1]), flush=True)
         with atomic_write(out) as path:
-            command = "python results/sync_factors.py data/other data/grid-others --clips 20"
+            folders = " ".join(f"data/{folder.name}" for folder in datasets)
+            command = f"python results/sync_factors.py {folders} --clips {clips} --checkpoint {checkpoint}"
             content = {"command": command, "shifts": SHIFTS, "records": records}
             path.write_text(json.dumps(content, indent=1) + "\n")
 

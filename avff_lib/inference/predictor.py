@@ -17,7 +17,7 @@ from avff_lib.errors import AVFFError, MediaError
 from avff_lib.faces.tracked import TrackedClip, iter_tracked
 from avff_lib.inference.evidence import FileEvidence
 from avff_lib.inference.prediction import FacePrediction, FilePrediction, Label, Reason
-from avff_lib.inference.streaming import OBSTACLE_NOTES, StreamingPredictor
+from avff_lib.inference.streaming import MIN_FRAME_SHARE, OBSTACLE_NOTES, StreamingPredictor
 from avff_lib.inference.timeline import (
     aggregate_faces,
     by_face,
@@ -226,10 +226,14 @@ def _stream(
             progress(piece.end)
     if not any(window.score is not None for window in stream.windows):
         obstacles = [window.obstacle for window in stream.windows if window.obstacle]
-        reason = f"it is shorter than a window of {stream.spec.duration:g} s"
+        reason, wanted = f"it is shorter than a window of {stream.spec.duration:g} s", "of a person speaking"
         if obstacles:
-            reason = OBSTACLE_NOTES[max(obstacles, key=obstacles.count)]
-        raise MediaError(f"{path} cannot be scored: {reason}; give a video of a person speaking")
+            obstacle = max(obstacles, key=obstacles.count)
+            reason = OBSTACLE_NOTES[obstacle]
+            if obstacle == "frames":
+                rate = MIN_FRAME_SHARE * stream.spec.frame_count / stream.spec.duration
+                wanted = f"with {rate:.0f} frames a second or more"
+        raise MediaError(f"{path} cannot be scored: {reason}; give a video {wanted}")
     return stream
 
 
