@@ -6,7 +6,8 @@
     python results/other_renderer.py data/other --clips 80 --seed 7
     for name in avff-sync avff-medium other-train other grid-s1 grid-others wild; do
         avff prepare data/$name --out data/mouth/$name --image-size 48 --region mouth; done
-    python results/people.py data/mouth --ship 0
+    python results/people.py data/mouth --augment STRONG --steps 300
+    python results/people.py data/mouth --mixes "another renderer" "drawings and one speaker" --ship 0
 
 A `SyncNet` is trained on real clips alone, by contrast, from each of several sources. Then real clips of
 sources that it has not seen are told from the same clips with their voices shifted. The clips of grid-s1 are
@@ -116,7 +117,7 @@ def main(
             ]
             model = SyncNet.tiny(seed)
             config = TrainConfig(steps=steps, batch_size=batch_size, lr=lr, encoder_lr=lr, seed=seed)
-            folder = runs / f"{mix.replace(' ', '-')}-{seed}"
+            folder = runs / run_name(mix, augment, seed)
             retrieval = pretrain(model, train, config, folder, augment=AUGMENTS[augment])
             model.config = replace(model.config, trained_on=", ".join(MIXES[mix]))
             model.save_pretrained(folder / "model")
@@ -129,10 +130,14 @@ def main(
             print(json.dumps(content["records"][-1]), flush=True)
             write()
     if ship is not None:
-        model = SyncNet.from_pretrained(runs / f"{SHIPPED_MIX.replace(' ', '-')}-{ship}" / "model")
+        model = SyncNet.from_pretrained(runs / run_name(SHIPPED_MIX, augment, ship) / "model")
         made = {"mix": SHIPPED_MIX, "seed": ship, **settings}
         content["shipped"] = {"run": made, **ship_model(model, shards)}
         write()
+
+
+def run_name(mix: str, augment: str, seed: int) -> str:
+    return f"{mix.replace(' ', '-')}-{augment.lower()}-{seed}"
 
 
 def ship_model(model: SyncNet, shards: Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
     python results/sync_factors.py data/other data/grid-others --clips 20
     python results/sync_factors.py data/other --clips 20 --out results/sync-factors-steady.json \\
-        --checkpoint runs/people/drawings-and-one-speaker-0/model
+        --checkpoint runs/people/drawings-and-one-speaker-strong-0/model
 
 Of each dataset some real clips of people whom `avff-people` was not trained on are told from the same clips
 with their voices shifted, both changed alike. Where the face is was found in the clip as it was, except in
