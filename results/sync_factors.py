@@ -37,6 +37,7 @@ from avff_lib.models import SyncNet
 from avff_lib.utils.atomic import atomic_write
 
 SHIFTS = (-0.4, 0.4)  # seconds by which the voice comes late
+BEAT = 0.4  # seconds
 CLIPS = 40  # of each dataset, of as many people as there are
 OUT = HERE / "sync-factors.json"
 
@@ -135,11 +136,14 @@ def factors(voices: Sequence[np.ndarray]) -> Iterator[tuple[str, str, Change]]:
         for level in (1, 3, 5):
             change = PERTURBATIONS[name]
             yield name, f"{change.values[level - 1]:g} {change.unit}", partial(perturb, name, level=level)
+    for share in (0.3, 0.6):
+        yield "light sways", f"{share:.0%} of the brightness", partial(sway_light, share=share)
     for rate in (15, 10):
         yield "frames left out", f"{rate} frames a second", partial(leave_out, rate=rate)
     for snr in (20, 10, 5, 0):
         yield "noise", f"{snr} dB", partial(add_noise, snr=snr)
         yield "other voices", f"{snr} dB", partial(add_voices, voices=voices, snr=snr)
+        yield "music", f"{snr} dB", partial(add_music, snr=snr)
     for level in (1, 3, 5):
         change = PERTURBATIONS["reverberation"]
         yield (
@@ -203,6 +207,18 @@ def perturb(name: str, case: Case, rng: np.random.Generator, level: int) -> Case
     return piece, PERTURBATIONS[name](clip, level, rng)
 
 
+def sway_light(case: Case, rng: np.random.Generator, share: float) -> Case:
+    """Light from one side, which becomes stronger and weaker, as of a lamp that swings."""
+    piece, clip = case
+    across = np.linspace(-1, 1, clip.frames.shape[2])[:, None]  # (W, 1)
+    swing = np.sin(2 * np.pi * NOD_RATE * clip.times + rng.uniform(0, 2 * np.pi))
+    frames = [
+        (frame * (1 + share * amount * across)).clip(0, 255).astype(np.uint8)
+        for frame, amount in zip(clip.frames, swing, strict=True)
+    ]
+    return piece, replace(clip, frames=np.stack(frames))
+
+
 def leave_out(case: Case, rng: np.random.Generator, rate: float) -> Case:
     """Each frame stays on the screen until the next one of a lower rate."""
     piece, clip = case
@@ -220,6 +236,16 @@ def add_voices(case: Case, rng: np.random.Generator, voices: Sequence[np.ndarray
     count = len(case[1].waveform)
     chosen = [voices[index] for index in rng.choice(len(voices), 3, replace=False)]
     return mixed(case, sum(np.resize(voice, count) for voice in chosen), snr)
+
+
+def add_music(case: Case, rng: np.random.Generator, snr: float) -> Case:
+    """Three notes that fade, others every `BEAT` seconds, ``snr`` dB below the voice."""
+    _, clip = case
+    times = np.arange(len(clip.waveform)) / clip.sample_rate
+    notes = 220 * 2 ** (rng.integers(0, 25, (int(times[-1] / BEAT) + 1, 3)) / 12)  # Hz, two octaves
+    beat = (times / BEAT).astype(int)
+    tones = np.sin(2 * np.pi * notes[beat] * times[:, None]).sum(axis=1)
+    return mixed(case, tones * np.exp(-4 * (times % BEAT)), snr)
 
 
 def mixed(case: Case, background: np.ndarray, snr: float) -> Case:
