@@ -160,7 +160,8 @@ stand in `results/people.json`.
 not mean forged: careless editing and slow recordings are, too. Of {real["clips"]} genuine clips of people
 {real["out of sync"]} are called out of sync, and {fitted.fpr:.1%} of the validation clips that are in sync:
 it must not be used to accuse or to clear anybody. How often it errs was measured on the few people above, and
-on nobody else. Dubbed films, several speakers, music and covered mouths were not measured.
+on nobody else. Dubbed films, several speakers, music and covered mouths were not measured on people; what
+breaks it on drawings stands in `results/sync-factors.json`.
 """
 
 
