@@ -1,7 +1,8 @@
 """What breaks synchrony: test clips are changed in one way at a time, until they fail as clips of people do.
 
     python results/sync_factors.py data/other data/grid-others --clips 20
-    python results/sync_factors.py data/other --clips 20 --out results/sync-factors-steady.json \\
+    python results/sync_factors.py data/other --clips 20 --only crop head \\
+        --out results/sync-factors-steady.json \\
         --checkpoint runs/people/drawings-and-one-speaker-strong-0/model
 
 Of each dataset some real clips of people whom `avff-people` was not trained on are told from the same clips
@@ -49,6 +50,7 @@ def main(
     datasets: tyro.conf.Positional[tuple[Path, ...]],
     checkpoint: str = "avff-people",
     clips: int = CLIPS,
+    only: tuple[str, ...] = (),
     out: Path = OUT,
     threads: int = 2,
 ) -> None:
@@ -58,6 +60,7 @@ def main(
         datasets: folders with a manifest.csv, not too small: the names of folders are those of the rows.
         checkpoint: a detector of synchrony.
         clips: of each dataset.
+        only: factors whose names begin with one of these; by default all.
         out: JSON file to write.
         threads: of the processor; the last digits depend on it.
     """
@@ -68,12 +71,15 @@ def main(
         cases = [(row.source, *case) for row, case in read_cases(folder, model, clips)]
         voices = [clip.waveform for _, _, clip in cases]
         for factor, level, change in factors(voices):
+            if only and not factor.startswith(only):
+                continue
             found = separation(model, cases, change)
             records.append({"dataset": folder.name, "factor": factor, "level": level, **found})
             print(json.dumps(records[-1]), flush=True)
         with atomic_write(out) as path:
             folders = " ".join(f"data/{folder.name}" for folder in datasets)
             command = f"python results/sync_factors.py {folders} --clips {clips} --checkpoint {checkpoint}"
+            command += f" --only {' '.join(only)}" if only else ""
             content = {"command": command, "shifts": SHIFTS, "records": records}
             path.write_text(json.dumps(content, indent=1) + "\n")
 
