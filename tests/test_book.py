@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import av
 import nbformat
@@ -146,6 +147,59 @@ def test_committed_pipeline_figures_are_the_drawn_ones(monkeypatch):
 
     for theme in ("light", "dark"):
         assert (ROOT / f"book/_assets/pipeline-{theme}.svg").read_text() == draw(theme, "wide")
+
+
+def drawings() -> dict[str, str]:
+    """Every diagram and the pipeline at each stage, by name, theme and shape."""
+    from diagrams import DIAGRAMS, draw_diagram
+    from pipeline import STAGES, draw
+
+    variants = [(theme, shape) for theme in ("light", "dark") for shape in ("wide", "tall")]
+    found = {f"{name} {theme} {shape}": draw_diagram(name, theme, shape) for name in DIAGRAMS
+             for theme, shape in variants}  # fmt: skip
+    return found | {
+        f"pipeline {here} {theme} {shape}": draw(theme, shape, here)
+        for here in (None, *STAGES)
+        for theme, shape in variants
+    }
+
+
+def test_diagrams_are_drawn_for_a_chapter_each_and_chapters_name_no_other(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "book/_ext")
+    from diagrams import DIAGRAMS
+
+    texts = [text_of(path) for path in NOTEBOOKS] + [path.read_text() for path in ROOT.glob("book/*.md")]
+    placed = re.findall(r"^```\{diagram\} (\S+)\n(.+?)\n```$", "\n".join(texts), re.MULTILINE | re.DOTALL)
+    assert sorted(name for name, _ in placed) == sorted(DIAGRAMS)
+    assert all(len(caption.split()) >= 5 for _, caption in placed)
+    named = set(re.findall(r"\{numref\}`diagram-([\w-]+)`", "\n".join(texts)))
+    assert named <= set(DIAGRAMS)
+
+
+def test_drawings_say_what_they_show_and_keep_their_words_inside(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "book/_ext")
+    shown = {"wide": 720, "tall": 358}  # pixels that a drawing gets on a desk and on a phone
+    svg = "{http://www.w3.org/2000/svg}"
+    for name, code in drawings().items():
+        root = ElementTree.fromstring(code)
+        assert root.get("role") == "img"
+        assert len(root.findtext(f"{svg}title").split()) >= 3, name
+        assert len(root.findtext(f"{svg}desc").split()) >= 5, name
+        _, _, width, height = map(float, root.get("viewBox").split())
+        for text in root.iter(f"{svg}text"):
+            x, y, size = (float(text.get(key)) for key in ("x", "y", "font-size"))
+            length = 0.6 * size * len(text.text)
+            left = x - length * {"start": 0, "middle": 0.5, "end": 1}[text.get("text-anchor")]
+            assert left >= 0, f"{name}: {text.text}"
+            assert left + length <= width, f"{name}: {text.text}"
+            assert size <= y <= height - 0.25 * size, f"{name}: {text.text}"
+            assert size * shown[name.split()[-1]] / width >= 11, f"{name}: {text.text}"
+        for rect in root.iter(f"{svg}rect"):
+            x, y, wide, high = (float(rect.get(key)) for key in ("x", "y", "width", "height"))
+            assert x >= 0, name
+            assert y >= 0, name
+            assert x + wide < width, name
+            assert y + high < height, name
 
 
 def test_setup_repeats_itself():

@@ -46,15 +46,16 @@ def test_every_public_name_has_an_example_on_the_page():
         assert any(name in block for block in blocks), f"no example uses {name}"
 
 
-def test_the_examples_of_the_page_give_what_it_shows(tmp_path, monkeypatch, capsys):
-    text = PAGE.read_text()
+@pytest.mark.parametrize("page", [PAGE, PAGE.with_name("circulated_code.md")], ids=lambda page: page.stem)
+def test_the_examples_of_a_page_give_what_it_shows(page, tmp_path, monkeypatch, capsys):
+    text = page.read_text()
     commands = [shlex.split(line) for block in code_blocks(text, "bash") for line in block.splitlines()]
     path = f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ['PATH']}"
     for command in commands:
         subprocess.run(command, cwd=tmp_path, env={**os.environ, "PATH": path}, check=True)
     monkeypatch.chdir(tmp_path)
     blocks = code_blocks(text, "python")
-    examples = doctest.DocTestParser().get_doctest("\n".join(blocks), {}, PAGE.name, str(PAGE), 0)
+    examples = doctest.DocTestParser().get_doctest("\n".join(blocks), {}, page.name, str(page), 0)
     assert len(examples.examples) >= 3 * len(blocks) // 2
     result = doctest.DocTestRunner(verbose=False).run(examples)
     assert result.failed == 0, capsys.readouterr().out

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from pipeline import HEIGHT, PALETTES, WIDTH, arrow, head, text
+from drawing import Point, Sheet
+
+SIZE = WIDTH, HEIGHT = 132, 82  # of a box
+ABOUT = (
+    "The folders of the library. Along the top, in the order of data: media, preprocess, models, training, "
+    "inference, evaluation, report. Below them the folders that serve them: faces, nn, synth and data, "
+    "forge, explain, demo and cli."
+)
 
 # folder, step along the way, lane across it (0 the sentence, 1 what serves it), colour, detail
 FOLDERS = (
@@ -27,10 +34,9 @@ SENTENCE = [folder for folder, _, lane, *_ in FOLDERS if lane == 0]
 
 def draw_architecture(theme: str, shape: str) -> str:
     """The figure as SVG text; ``shape`` is ``"wide"`` or ``"tall"``."""
-    colour = PALETTES[theme]
     wide = shape == "wide"
 
-    def place(step: float, lane: float) -> tuple[float, float]:
+    def place(step: float, lane: float) -> Point:
         if wide:
             return 6 + step * (WIDTH + 30), 10 + lane * (HEIGHT + 26)
         return 10 + lane * (WIDTH + 44), 10 + step * (HEIGHT + 30)
@@ -38,17 +44,12 @@ def draw_architecture(theme: str, shape: str) -> str:
     where = {folder: place(step, lane) for folder, step, lane, *_ in FOLDERS}
     width, height = (max(at[axis] for at in where.values()) for axis in (0, 1))
     size = (width + WIDTH + 14, height + HEIGHT + 14)
-    parts = head("The folders of avff_lib", size, colour["line"])
+    sheet = Sheet(theme, "The folders of avff_lib", ABOUT, size)
     for start, end in pairwise(SENTENCE):
-        parts.append(arrow(where[start], where[end], wide, colour["line"]))
+        sheet.join(where[start], SIZE, where[end], SIZE, lying=wide)
     for folder, _, _, kind, detail in FOLDERS:
         x, y = where[folder]
-        ink = colour.get(f"{kind}-ink", colour["soft"])
-        parts += [
-            f'<g transform="translate({x:g} {y:g})">',
-            f'<rect width="{WIDTH}" height="{HEIGHT}" rx="11" fill="{colour[kind]}" stroke="{ink}"/>',
-            text(38, 16, colour["ink"], folder, 'font-weight="600"'),
-            text(60, 13, colour["soft"], detail),
-            "</g>",
-        ]
-    return "\n".join([*parts, "</svg>", ""])
+        sheet.rect((x, y), SIZE, kind, f"{kind}-ink", thick=1, round_by=11)
+        sheet.text(x + WIDTH / 2, y + 38, folder, "ink", 16, bold=True)
+        sheet.text(x + WIDTH / 2, y + 60, detail, size=13)
+    return sheet.svg()

@@ -10,11 +10,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from architecture import ABOUT as ARCHITECTURE
 from architecture import draw_architecture
+from diagrams import DIAGRAMS, draw_diagram
 from docutils import nodes
 from docutils.parsers.rst import directives
 from docutils.parsers.rst.states import Inliner
 from laws import draw_laws
+from pipeline import ABOUT as PIPELINE
 from pipeline import STAGES, draw
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
@@ -26,16 +29,6 @@ sys.path.append(str(ROOT / "benchmarks"))  # the scripts are run from their fold
 from tables import cell_text, columns_of  # noqa: E402
 
 BENCHMARKS = ROOT / "results" / "benchmarks.json"
-ARCHITECTURE_ALT = (
-    "The folders of the library. Along the top, in the order of data: media, preprocess, models, training, "
-    "inference, evaluation, report. Below them the folders that serve them: faces, nn, synth and data, "
-    "forge, explain, demo and cli."
-)
-ALT = (
-    "The pipeline. A media file is read into frames and a waveform on one clock; each is prepared and "
-    "encoded by its own network; the two sequences are fused; from the fused features a decoder rebuilds "
-    "the encoders' output, and a classifier gives the verdict."
-)
 
 
 def bundle_mathjax(app: Sphinx) -> None:
@@ -55,7 +48,7 @@ class Pipeline(SphinxDirective):
         here = self.arguments[0] if self.arguments else None
         if here is not None:
             directives.choice(here, STAGES)
-        alt = f"{ALT} You are here: {STAGES[here]}." if here else ALT
+        alt = f"{PIPELINE} You are here: {STAGES[here]}." if here else PIPELINE
         return [_figure(lambda theme, shape: draw(theme, shape, here), alt)]
 
 
@@ -63,7 +56,24 @@ class Architecture(SphinxDirective):
     """``{architecture}``: the drawing of the library's folders."""
 
     def run(self) -> list[nodes.Node]:
-        return [_figure(draw_architecture, ARCHITECTURE_ALT)]
+        return [_figure(draw_architecture, ARCHITECTURE)]
+
+
+class Diagram(SphinxDirective):
+    """``{diagram} NAME``: a drawing of `DIAGRAMS`, captioned by the content and labelled ``diagram-NAME``."""
+
+    required_arguments = 1
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        name = directives.choice(self.arguments[0], DIAGRAMS)
+        drawing = _figure(lambda theme, shape: draw_diagram(name, theme, shape), DIAGRAMS[name].about)
+        words, messages = self.state.inline_text("\n".join(self.content), self.lineno)
+        figure = nodes.figure("", drawing, nodes.caption("", "", *words))
+        self.set_source_info(figure)
+        figure["names"].append(f"diagram-{name}")
+        self.state.document.note_explicit_target(figure, figure)
+        return [figure, *messages]
 
 
 def _figure(draw: Callable[[str, str], str], alt: str) -> nodes.raw:
@@ -76,7 +86,8 @@ def _figure(draw: Callable[[str, str], str], alt: str) -> nodes.raw:
                 f'<img class="pipeline only-{theme} pipeline-{shape}" alt="{alt}" '
                 f'src="data:image/svg+xml;base64,{code}">'
             )
-    return nodes.raw("", "\n".join(images), format="html")
+    # In a block of their own: the theme hides the caption that is a sibling of a hidden picture.
+    return nodes.raw("", "\n".join(["<div>", *images, "</div>"]), format="html")
 
 
 def source_role(
@@ -185,7 +196,7 @@ class BenchmarkLaws(Benchmarks):
             for law, row in tables["exponents"].items()
         )
         alt = f"Seconds against size in logarithms, with a straight line each. The exponents: {laws}."
-        return [_figure(lambda theme, shape: draw_laws(theme, shape, tables), alt)]
+        return [_figure(lambda theme, shape: draw_laws(theme, shape, tables, alt), alt)]
 
 
 def _table(rows: Sequence[Sequence[str | nodes.Node]]) -> nodes.table:
@@ -205,6 +216,7 @@ def _table(rows: Sequence[Sequence[str | nodes.Node]]) -> nodes.table:
 def setup(app: Sphinx) -> dict[str, bool | str]:
     app.connect("builder-inited", bundle_mathjax, priority=100)
     app.add_directive("pipeline", Pipeline)
+    app.add_directive("diagram", Diagram)
     app.add_directive("architecture", Architecture)
     app.add_directive("run-times", RunTimes)
     app.add_directive("benchmark-machine", BenchmarkMachine)
