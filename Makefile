@@ -15,7 +15,7 @@ export HF_HUB_OFFLINE = 1
 export OMP_NUM_THREADS = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install book test lint unit nbval pages notebooks bench lock lab serve clean
+.PHONY: help install book test lint unit nbval pages notebooks bench lock canary lab serve clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -72,8 +72,12 @@ bench: $(STAMP)  ## Measure speed and memory, 40 minutes (BENCHMARKS=... for som
 lock: $(STAMP)  ## Resolve requirements.in into requirements.txt, keeping the pins that still fit
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 requirements.in -o requirements.txt
 
+canary: $(STAMP)  ## Run tests and notebooks with the newest versions that pyproject.toml allows, in a temporary folder
+	@$(BIN)/python book/canary.py
+
 lab: $(STAMP)  ## Open the notebooks in JupyterLab
-	@$(BIN)/jupyter lab notebooks
+# From this folder, since the chapters show pictures of book/_assets.
+	@$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks
 
 serve: book  ## Build the pages and serve them on http://localhost:8000
 	@$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html 8000

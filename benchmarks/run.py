@@ -107,7 +107,8 @@ def measure(name: str, quick: bool) -> dict[str, Any]:
 def write(results: dict[str, Any], out: Path) -> None:
     ordered = {name: results["benchmarks"][name] for name in BENCHMARKS if name in results["benchmarks"]}
     with atomic_write(out) as partial:
-        partial.write_text(json.dumps({**results, "benchmarks": ordered}, indent=1) + "\n", encoding="utf-8")
+        content = {"command": "make bench", **results, "benchmarks": ordered}
+        partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def machine() -> dict[str, Any]:

@@ -44,7 +44,8 @@ def main(
         found[name] = measure(model, read_shards(shards, model.spec))
         print(name, found[name]["auc"])
     with atomic_write(out) as path:
-        path.write_text(json.dumps({"corpus": corpus, "models": found}, indent=1) + "\n")
+        result = {"command": "python results/hard_level.py", "corpus": corpus, "models": found}
+        path.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

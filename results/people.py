@@ -19,6 +19,7 @@ sources of clips in wild.
 from __future__ import annotations
 
 import json
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -99,10 +100,11 @@ def main(
     spec = SyncNet.tiny().spec
     settings = {"steps": steps, "batch_size": batch_size, "lr": lr, "augment": augment}
     content = json.loads(out.read_text()) if out.exists() else {"records": []}
+    content.pop("commands", None)
 
     def write() -> None:
         with atomic_write(out) as path:
-            path.write_text(json.dumps(content, indent=1) + "\n")
+            path.write_text(json.dumps({"commands": commands_of(content), **content}, indent=1) + "\n")
 
     for mix in mixes:
         for seed in seeds:
@@ -134,6 +136,24 @@ def main(
         made = {"mix": SHIPPED_MIX, "seed": ship, **settings}
         content["shipped"] = {"run": made, **ship_model(model, shards)}
         write()
+
+
+def commands_of(content: dict[str, Any]) -> list[str]:
+    """How to make the records again: a command for each seed and setting that they have."""
+    options = ("steps", "batch_size", "lr", "augment", "seed")
+    runs: dict[tuple[Any, ...], list[str]] = {}
+    for record in content["records"]:
+        runs.setdefault(tuple(record[name] for name in options), []).append(record["mix"])
+    shipped = content.get("shipped", {}).get("run", {})
+    commands = []
+    for values, mixes in runs.items():
+        words = ["python", "results/people.py", "data/mouth", "--mixes", *mixes]
+        for name, value in zip(options, values, strict=True):
+            words += [f"--{'seeds' if name == 'seed' else name.replace('_', '-')}", str(value)]
+        if shipped.get("mix") in mixes and values == tuple(shipped[name] for name in options):
+            words += ["--ship", str(shipped["seed"])]
+        commands.append(shlex.join(words))
+    return commands
 
 
 def run_name(mix: str, augment: str, seed: int) -> str:

@@ -90,7 +90,8 @@ def main(out: Path = HERE / "scale.json") -> None:
             stage_two=stage_two,
         )
     with atomic_write(out) as partial:
-        partial.write_text(json.dumps(asdict(measured), indent=1) + "\n")
+        result = {"command": "python results/scale.py", **asdict(measured)}
+        partial.write_text(json.dumps(result, indent=1) + "\n")
     print(out.read_text())
 
 

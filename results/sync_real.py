@@ -112,7 +112,13 @@ def main(folder: tyro.conf.Positional[Path], out: Path = RESULTS) -> None:
                 }
             )
     seconds = round(float(np.mean([clip.duration for clip in clips])), 2)
-    result = {"clips": len(clips), "mean_seconds": seconds, "nod_rate_hz": NOD_RATE, "records": records}
+    result = {
+        "command": "python results/sync_real.py FOLDER",
+        "clips": len(clips),
+        "mean_seconds": seconds,
+        "nod_rate_hz": NOD_RATE,
+        "records": records,
+    }
     out.write_text(json.dumps(result, indent=1) + "\n")
     print(out.read_text())
 

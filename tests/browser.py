@@ -29,6 +29,13 @@ FLAGS = (
     "--remote-debugging-port=0",
 )
 TIMEOUT = 60  # seconds
+KEYS = {
+    " ": ("Space", 32, " "),
+    "End": ("End", 35, ""),
+    "Home": ("Home", 36, ""),
+    "ArrowRight": ("ArrowRight", 39, ""),
+    "ArrowDown": ("ArrowDown", 40, ""),
+}  # code, number and text of a key by its name
 
 
 def find_chromium() -> str | None:
@@ -121,6 +128,13 @@ class Browser:
         if "exceptionDetails" in result:
             raise RuntimeError(result["exceptionDetails"]["exception"]["description"])
         return result["result"].get("value")
+
+    def press(self, key: str) -> None:
+        """Press and release a key, by its name in `KEYS`, on what has the focus."""
+        code, number, text = KEYS[key]
+        event = {"key": key, "code": code, "windowsVirtualKeyCode": number}
+        self.send("Input.dispatchKeyEvent", type="keyDown", text=text, **event)
+        self.send("Input.dispatchKeyEvent", type="keyUp", **event)
 
     def wait_for(self, script: str, patience: float = TIMEOUT) -> Any:
         """Value of a JavaScript expression, as soon as it is true."""

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rich.console import Console
+from sklearn.metrics import roc_auc_score
 
 from avff_lib.data.audit import audit
 from avff_lib.data.manifest import Row
+from avff_lib.data.probe_auc import auc_with_interval, best_feature, cross_validated_scores, ranks
 from avff_lib.errors import AVFFError
 from avff_lib.media.clip import Clip
 from avff_lib.media.encode import write_clip
@@ -95,3 +97,45 @@ def test_small_and_broken_datasets(tmp_path):
         audit(rows[3:])
     (only,) = audit([real, replace(real, path=tmp_path / "b.mp4")]).findings
     assert only.startswith("all 2 train clips are real")
+
+
+def test_ranks_are_shares_and_ties_count_half():
+    assert ranks(np.array([3.0, 1.0, 2.0])).tolist() == [1, 0, 0.5]
+    assert ranks(np.array([1.0, 1.0, 5.0])).tolist() == [0.25, 0.25, 1]
+    assert ranks(np.array([7.0])).tolist() == [0]
+
+
+def people_and_labels(clips_each: int = 4, people: int = 20) -> tuple[np.ndarray, np.ndarray]:
+    """Sources, and labels of which either half of a person's clips has one."""
+    return np.repeat(np.arange(people), clips_each), np.tile([False, True], people * clips_each // 2)
+
+
+def test_the_auc_is_the_fields_and_fewer_people_are_less_sure():
+    rng = np.random.default_rng(0)
+    widths = []
+    for people in (80, 8):
+        sources, fake = people_and_labels(people=people)
+        scores = np.round(rng.normal(fake, 1.0), 1)  # with ties
+        auc, low, high = auc_with_interval(scores, fake, sources, seed=0)
+        assert auc == pytest.approx(roc_auc_score(fake, scores))
+        assert 0 <= low < auc < high <= 1
+        widths.append(high - low)
+    assert widths[0] < widths[1]
+
+
+def test_a_probe_finds_what_is_too_far_in_the_middle_and_never_meets_a_person_in_training():
+    rng = np.random.default_rng(0)
+    sources, fake = people_and_labels()
+    middle = rng.choice((-1, 1), len(fake)) * np.where(fake, 0.2, 1.0) + rng.normal(0, 0.05, len(fake))
+    assert roc_auc_score(fake, cross_validated_scores(middle[:, None], fake, sources, seed=0)) > 0.95
+    # A feature of the person alone, whose clips have one label: no help with people who were not seen.
+    own_label = sources % 2 == 1
+    person = np.eye(20)[sources]
+    assert roc_auc_score(own_label, cross_validated_scores(person, own_label, sources, seed=0)) < 0.7
+
+
+def test_the_clue_is_the_feature_that_separates_with_its_medians():
+    fake = np.array([True, True, True, False, False, False])
+    table = np.array([[1, 9], [2, 8], [3, 7], [1, 1], [2, 2], [3, 3]], float)
+    clue = best_feature(["noise", "loudness"], table, fake)
+    assert clue == "loudness: median 8 in the fakes, 2 in real clips"

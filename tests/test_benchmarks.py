@@ -125,7 +125,7 @@ def test_what_is_stored_has_the_tables_of_the_page():
 @pytest.mark.parametrize("shape", ["wide", "tall"])
 def test_every_law_is_drawn(shape):
     cost = STORED["benchmarks"]["cost"]["tables"]
-    drawing = laws.draw_laws("light", shape, cost)
+    drawing = laws.draw_laws("light", shape, cost, "Laws of cost.")
     for law, row in cost["exponents"].items():
         assert law in drawing
         assert drawing.count("<circle") == sum(len(cost[name]) for name in cost["exponents"])

@@ -98,6 +98,10 @@ def test_nothing_is_loaded_from_another_host(pages):
     assert found == []
 
 
+def test_pages_are_small(pages):
+    assert [path for path in pages if path.stat().st_size > 2_000_000] == []
+
+
 def test_index_leads_to_the_intro(pages):
     target = (SITE / "index.html").read_text().partition("url=")[2].split('"')[0]
     assert SITE / target in pages
@@ -159,3 +163,32 @@ def test_search_finds_a_word(pages, browser, server):
         "  if (count) done(count) }, 50))"
     )
     assert found >= 1
+
+
+def test_quiz_answers_and_threshold_slider_counts_by_keyboard(pages, browser, server):
+    browser.open(f"{server}notebooks/13_evaluation.html")
+    browser.run("document.querySelector('.avff-quiz input').focus()")
+    shown = "[...document.querySelectorAll('.avff-answer > *')].filter(e => !e.hidden).map(e => e.innerText)"
+    assert browser.run(shown) == []
+    browser.press(" ")
+    answers = browser.run(shown)
+    browser.press("ArrowDown")
+    answers += browser.run(shown)
+    assert len(answers) == 2
+    assert all(answer.startswith(("✓ Right.", "✗ Not this one.")) for answer in answers)
+
+    counts = "['fp', 'tp'].map(name => +document.querySelector(`[data-out=${name}]`).textContent)"
+    before = browser.run(counts)
+    browser.run("document.querySelector('[data-in=threshold]').focus()")
+    browser.press("Home")  # the lowest threshold: nearly all are called fake
+    assert all(few < many for few, many in zip(before, browser.run(counts), strict=True))
+    assert browser.errors == []
+
+
+def test_every_question_became_a_group_of_choices(pages, browser, server):
+    for path, page in pages.items():
+        questions = page.select("#quiz .admonition")
+        if not questions:
+            continue
+        browser.open(server + path.relative_to(SITE).as_posix())
+        assert browser.run("document.querySelectorAll('#quiz fieldset').length") == len(questions), path

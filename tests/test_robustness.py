@@ -184,6 +184,8 @@ def test_the_command_draws_a_panel_for_each_perturbation(rows, tmp_path, capsys)
     assert cli.main([*command, "--clips", "4", "--perturbations", "contrast", "noise", "pixelation"]) == 0
     result = json.loads((out / "robustness.json").read_text())
     assert list(result["perturbations"]) == ["contrast", "noise", "pixelation"]
+    assert result["command"].startswith(f"avff robustness --data {data} --out {out} --checkpoint {model}")
+    assert result["command"].endswith("--perturbations contrast noise pixelation --clips 4")
     assert {path.name for path in out.iterdir()} == {"scores.jsonl", "robustness.json", "robustness.png"}
     assert (out / "robustness.png").read_bytes().startswith(b"\x89PNG")
     assert "pixelation" in capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Literal
 
@@ -61,7 +62,8 @@ def audit(data: Positional[Path], out: Path | None = None) -> None:
     for finding in report.findings:
         print(finding)
     if out is not None:
-        write_json(report.to_json(), out)
+        command = shlex.join(["avff", "audit", str(data), "--out", str(out)])
+        write_json({"command": command, **report.to_json()}, out)
 
 
 def prepare(

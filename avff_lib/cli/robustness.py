@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -53,7 +54,14 @@ def robustness(
     names = perturbations or tuple(PERTURBATIONS)
     scores, skipped = score_perturbed(model, rows, names, out)
     print_skipped(by_path(skipped))
-    summary = summarize_scores(rows, scores, names)
+    command: list[object] = ["avff", "robustness", "--data", data, "--out", out]
+    command += ["--checkpoint", checkpoint, "--split", split]
+    command += ["--perturbations", *perturbations] if perturbations else []
+    command += ["--clips", clips] if clips is not None else []
+    summary = {
+        "command": shlex.join(str(word) for word in command),
+        **summarize_scores(rows, scores, names),
+    }
     summary["trained_on"] = model.config.trained_on
     summary["skipped"] = [{"path": path, "reason": reason} for path, reason in by_path(skipped)]
     write_json(summary, out / "robustness.json")

@@ -19,6 +19,7 @@ from docutils.parsers.rst.states import Inliner
 from laws import draw_laws
 from pipeline import ABOUT as PIPELINE
 from pipeline import STAGES, draw
+from proof import proofs
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
@@ -29,6 +30,7 @@ sys.path.append(str(ROOT / "benchmarks"))  # the scripts are run from their fold
 from tables import cell_text, columns_of  # noqa: E402
 
 BENCHMARKS = ROOT / "results" / "benchmarks.json"
+Cell = str | nodes.Node | list[nodes.Node]  # text, what a paragraph can hold, or a paragraph for each
 
 
 def bundle_mathjax(app: Sphinx) -> None:
@@ -117,9 +119,7 @@ class RunTimes(SphinxDirective):
     """``{run-times}``: a table of the notebooks, from what `make notebooks` stored in them."""
 
     def run(self) -> list[nodes.Node]:
-        rows: list[list[str | nodes.Node]] = [
-            ["Notebook", "Code cells", "Outputs compared", "Seconds to run"]
-        ]
+        rows: list[list[Cell]] = [["Notebook", "Code cells", "Outputs compared", "Seconds to run"]]
         folder = Path(self.env.srcdir) / "notebooks"
         for path in sorted(folder.glob("*.ipynb")):
             document = f"notebooks/{path.stem}"
@@ -134,17 +134,60 @@ class RunTimes(SphinxDirective):
                 if cell["outputs"] and "nbval-ignore-output" not in cell["metadata"].get("tags", [])
             ]
             seconds = notebook["metadata"].get("avff", {}).get("seconds", "not measured")
-            link = pending_xref(
-                "",
-                nodes.inline("", path.stem),
-                reftype="doc",
-                refdomain="std",
-                reftarget=f"/{document}",
-                refexplicit=False,
-                refdoc=self.env.docname,
-            )
+            link = _link(self.env.docname, document)
             rows.append([link, str(len(cells)), str(len(compared)), str(seconds)])
         return [_table(rows)]
+
+
+class Proof(SphinxDirective):
+    """``{proof-table}``: each file of results/, how it was made, and what reads and holds it."""
+
+    def run(self) -> list[nodes.Node]:
+        rows: list[list[Cell]] = [["File", "Made by", "Data and seeds", "Read by", "Held by"]]
+        for path in (*ROOT.glob("notebooks/*.ipynb"), *ROOT.glob("book/*.md"), *ROOT.glob("tests/test_*.py")):
+            self.env.note_dependency(str(path))
+        for proof in proofs():
+            self.env.note_dependency(str(proof.path))
+            readers: list[nodes.Node] = [
+                _link(self.env.docname, name, _short(name))
+                for name in proof.readers
+                if name in self.env.found_docs
+            ]
+            readers += [nodes.Text(f"card of {name}") for name in proof.cards]
+            data = [
+                nodes.literal("", part) if part.startswith(("avff ", "data/", "FOLDER")) else nodes.Text(part)
+                for part in proof.data
+            ]
+            if proof.seeds:
+                data.append(nodes.Text(f"trained with seeds {', '.join(map(str, proof.seeds))}"))
+            row: list[Cell] = [
+                nodes.literal("", proof.path.stem),
+                [nodes.literal("", command) for command in proof.commands],
+                data,
+                readers,
+                [nodes.literal("", name) for name in proof.tests],
+            ]
+            rows.append([cell or "–" for cell in row])
+        return [_table(rows)]
+
+
+def _short(document: str) -> str:
+    """``chapter 5``, or the name of a page."""
+    name = document.rpartition("/")[2]
+    return f"chapter {int(name[:2])}" if name[:2].isdigit() else name.replace("_", " ")
+
+
+def _link(here: str, document: str, text: str | None = None) -> pending_xref:
+    """A link from the document ``here`` to another; its text is the title, unless one is given."""
+    return pending_xref(
+        "",
+        nodes.inline("", text or document.rpartition("/")[2]),
+        reftype="doc",
+        refdomain="std",
+        reftarget=f"/{document}",
+        refexplicit=text is not None,
+        refdoc=here,
+    )
 
 
 class Benchmarks(SphinxDirective):
@@ -199,15 +242,17 @@ class BenchmarkLaws(Benchmarks):
         return [_figure(lambda theme, shape: draw_laws(theme, shape, tables, alt), alt)]
 
 
-def _table(rows: Sequence[Sequence[str | nodes.Node]]) -> nodes.table:
-    """Rows of text, or of a node that a paragraph can hold; the first one is the head."""
+def _table(rows: Sequence[Sequence[Cell]]) -> nodes.table:
+    """Rows of cells; the first one is the head."""
     group = nodes.tgroup("", *(nodes.colspec(colwidth=1) for _ in rows[0]), cols=len(rows[0]))
     head, body = nodes.thead(), nodes.tbody()
     for number, row in enumerate(rows):
         entries = []
         for cell in row:
-            content = nodes.Text(cell) if isinstance(cell, str) else cell
-            entries.append(nodes.entry("", nodes.paragraph("", "", content)))
+            if isinstance(cell, str):
+                cell = nodes.Text(cell)
+            parts = cell if isinstance(cell, list) else [cell]
+            entries.append(nodes.entry("", *(nodes.paragraph("", "", part) for part in parts)))
         (body if number else head).append(nodes.row("", *entries))
     group.extend([head, body])
     return nodes.table("", group)
@@ -219,6 +264,7 @@ def setup(app: Sphinx) -> dict[str, bool | str]:
     app.add_directive("diagram", Diagram)
     app.add_directive("architecture", Architecture)
     app.add_directive("run-times", RunTimes)
+    app.add_directive("proof-table", Proof)
     app.add_directive("benchmark-machine", BenchmarkMachine)
     app.add_directive("benchmark-table", BenchmarkTable)
     app.add_directive("benchmark-laws", BenchmarkLaws)
