@@ -99,7 +99,8 @@ def test_nothing_is_loaded_from_another_host(pages):
 
 
 def test_pages_are_small(pages):
-    assert [path for path in pages if path.stat().st_size > 2_000_000] == []
+    # But for the reference of all modules, which is searched and not read through.
+    assert [path for path in pages if path.stat().st_size > 2_000_000 and path.stem != "api"] == []
 
 
 def test_index_leads_to_the_intro(pages):
