@@ -74,8 +74,8 @@ def folder(clip, tmp_path_factory) -> Path:
 def written(folder) -> dict[str, str]:
     names = [str(folder / "videos"), str(folder / HOSTILE.replace("/", "_"))]
     page, table = folder / "page.html", folder / "table.csv"
-    command = ["predict", *names, "--report", str(page), "--csv", str(table), "--workers", "2"]
-    assert cli.main(command) == 2
+    options = ["--report", str(page), "--csv", str(table), "--workers", "2", "--checkpoint", "avff-tiny"]
+    assert cli.main(["predict", *names, *options]) == 2
     assert sorted(path.name for path in folder.iterdir() if path.is_file())[1:] == ["page.html", "table.csv"]
     return {"page": page.read_text(), "table": table.read_text()}
 
@@ -182,7 +182,8 @@ def test_what_was_scored_before_an_interruption_is_not_lost(folder, monkeypatch,
 def test_processes_change_nothing(folder, written, tmp_path):
     names = [str(folder / "videos"), str(folder / HOSTILE.replace("/", "_"))]
     page, table = tmp_path / "page.html", tmp_path / "table.csv"
-    assert cli.main(["predict", *names, "--report", str(page), "--csv", str(table), "--workers", "1"]) == 2
+    options = ["--report", str(page), "--csv", str(table), "--workers", "1", "--checkpoint", "avff-tiny"]
+    assert cli.main(["predict", *names, *options]) == 2
     assert table.read_text() == written["table"]
     assert page.read_text() == written["page"]
 
@@ -436,7 +437,7 @@ def test_long_files_are_drawn_with_few_points():
 
 
 def test_json_and_csv_agree(folder, written, capsys):
-    assert cli.main(["predict", str(folder / "videos" / "b.mp4"), "--json"]) == 0
+    assert cli.main(["predict", str(folder / "videos" / "b.mp4"), "--json", "--checkpoint", "avff-tiny"]) == 0
     (found,) = json.loads(capsys.readouterr().out)
     row = next(csv.DictReader(written["table"].splitlines()))
     assert float(row["score"]) == pytest.approx(found["score"])

@@ -49,7 +49,8 @@ def test_the_folder_reads_as_one_table_and_equals_what_predict_gives(videos, tmp
     import pyarrow.parquet as pq
 
     out = tmp_path / "out"
-    assert cli.main(["predict", *map(str, videos), "--parquet", str(out), "--workers", "1"]) == 2
+    options = ["--parquet", str(out), "--workers", "1", "--checkpoint", "avff-tiny"]
+    assert cli.main(["predict", *map(str, videos), *options]) == 2
     assert "4 files: 1 error" in capsys.readouterr().out
     table = pd.read_parquet(out).set_index("path")
     assert len(table) == 4
