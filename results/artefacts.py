@@ -25,7 +25,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 import tyro
-from common import HERE
+from common import HERE, write_result
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
@@ -45,7 +45,6 @@ from avff_lib.synth.forgeries import METHODS as DRAWN
 from avff_lib.training.config import TrainConfig
 from avff_lib.training.loop import fit
 from avff_lib.training.objectives import classification_loss
-from avff_lib.utils.atomic import atomic_write
 
 Stream = Literal["voice", "picture"]
 STREAMS: tuple[Stream, ...] = ("voice", "picture")
@@ -132,18 +131,14 @@ def main(
     if out.exists():
         content |= json.loads(out.read_text())
 
-    def write() -> None:
-        with atomic_write(out) as path:
-            path.write_text(json.dumps(content, indent=1) + "\n")
-
     people = read_shards(shards / "wild", AVFF.tiny().spec)
     for name in SHIPPED:
         if name not in content["beside"]:
             content["beside"][name] = by_group(*scored(Detector.from_pretrained(name), people))
-            write()
+            write_result(content, out)
     if "file format" not in content["beside"]:
         content["beside"] |= probed(read_manifest(wild / "manifest.csv"))
-        write()
+        write_result(content, out)
     for mix in mixes:
         for seed in seeds:
             key = {"mix": mix, "seed": seed}
@@ -168,7 +163,7 @@ def main(
             record |= {name: by_group(values, rows) for name, values in [*logits.items(), ("either", either)]}
             content["records"].append(record)
             print(json.dumps({name: record[name]["matched"] for name in (*STREAMS, "either")}), flush=True)
-            write()
+            write_result(content, out)
 
 
 def examples(shards: Path, source: str, stream: Stream) -> list[StoredExample]:

@@ -139,8 +139,13 @@ class Table:
             "summary": summary(self.records, [name for name in key if name != "seed"]),
             "records": self.records,
         }
-        with atomic_write(self.path) as partial:
-            partial.write_text(json.dumps(result, indent=1) + "\n")
+        write_result(result, self.path)
+
+
+def write_result(content: dict[str, Any], path: Path) -> None:
+    """Write what an experiment measured as JSON; no file is left half written."""
+    with atomic_write(path) as partial:
+        partial.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def summary(records: list[dict[str, Any]], names: list[str]) -> list[dict[str, Any]]:

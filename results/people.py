@@ -29,7 +29,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import tyro
-from common import HERE, pretrain
+from common import HERE, pretrain, write_result
 from sklearn.metrics import roc_auc_score
 from sync_real import SHIFTS, shifted
 
@@ -45,7 +45,6 @@ from avff_lib.models.calibration import Calibration
 from avff_lib.models.checkpoint import SHIPPED_DIR
 from avff_lib.preprocess.spec import InputSpec
 from avff_lib.training.config import TrainConfig
-from avff_lib.utils.atomic import atomic_write
 
 DRAWN, OTHER, GRID = "avff-sync", "other-train", "grid-s1"
 MIXES = {
@@ -103,8 +102,7 @@ def main(
     content.pop("commands", None)
 
     def write() -> None:
-        with atomic_write(out) as path:
-            path.write_text(json.dumps({"commands": commands_of(content), **content}, indent=1) + "\n")
+        write_result({"commands": commands_of(content), **content}, out)
 
     for mix in mixes:
         for seed in seeds:

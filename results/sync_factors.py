@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 import torch
 import tyro
-from common import HERE
+from common import HERE, write_result
 from people import measure, told_from_shifted
 from sync_real import NOD_RATE, shifted
 
@@ -35,7 +35,6 @@ from avff_lib.faces.tracked import TrackedClip, crop_again, iter_tracked, join
 from avff_lib.media.clip import Clip
 from avff_lib.media.decode import read_clip
 from avff_lib.models import SyncNet
-from avff_lib.utils.atomic import atomic_write
 
 SHIFTS = (-0.4, 0.4)  # seconds by which the voice comes late
 BEAT = 0.4  # seconds
@@ -66,6 +65,9 @@ def main(
     """
     torch.set_num_threads(threads)
     model = SyncNet.from_pretrained(checkpoint)
+    folders = " ".join(f"data/{folder.name}" for folder in datasets)
+    command = f"python results/sync_factors.py {folders} --clips {clips} --checkpoint {checkpoint}"
+    command += f" --only {' '.join(only)}" if only else ""
     records = []
     for folder in datasets:
         cases = [(row.source, *case) for row, case in read_cases(folder, model, clips)]
@@ -76,12 +78,7 @@ def main(
             found = separation(model, cases, change)
             records.append({"dataset": folder.name, "factor": factor, "level": level, **found})
             print(json.dumps(records[-1]), flush=True)
-        with atomic_write(out) as path:
-            folders = " ".join(f"data/{folder.name}" for folder in datasets)
-            command = f"python results/sync_factors.py {folders} --clips {clips} --checkpoint {checkpoint}"
-            command += f" --only {' '.join(only)}" if only else ""
-            content = {"command": command, "shifts": SHIFTS, "records": records}
-            path.write_text(json.dumps(content, indent=1) + "\n")
+        write_result({"command": command, "shifts": SHIFTS, "records": records}, out)
 
 
 def read_cases(folder: Path, model: SyncNet, clips: int) -> Iterator[tuple[Row, Case]]:

@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 import tyro
-from common import HERE, pretrain
+from common import HERE, pretrain, write_result
 from people import DRAWN, MAX_SECONDS, TESTS, real_test_clips, separation, told_from_shifted
 from sync_real import SHIFTS, shifted
 from torch import Tensor, nn
@@ -34,7 +34,6 @@ from avff_lib.models.checkpoint import SHIPPED_DIR
 from avff_lib.models.sync_net import MouthEncoder
 from avff_lib.preprocess.spec import InputSpec
 from avff_lib.training.config import TrainConfig
-from avff_lib.utils.atomic import atomic_write
 
 BEFORE = ("avff-tiny", "avffmae-tiny")
 STRANGERS = {name: folder for name, folder in TESTS.items() if name != "drawings"}
@@ -55,14 +54,8 @@ class FaceSyncNet(SyncNet):
 class StillMouthEncoder(MouthEncoder):
     """Without the subtraction; the scale stays that of the window."""
 
-    def forward(self, frames: Tensor) -> Tensor:
-        grey = torch.einsum("btchw,c->bthw", frames, self.luma)
-        grey = (grey - grey.mean(dim=(1, 2, 3), keepdim=True)) / (
-            grey.std(dim=(1, 2, 3), keepdim=True) + 1e-2
-        )
-        pictures = self.pictures(grey.flatten(0, 1)[:, None])
-        vectors = self.flatten(pictures.flatten(1)).unflatten(0, frames.shape[:2])
-        return self.time(vectors.transpose(1, 2)).transpose(1, 2)
+    def center(self, grey: Tensor) -> Tensor:
+        return grey - grey.mean(dim=(1, 2, 3), keepdim=True)
 
 
 class StillSyncNet(SyncNet):
@@ -113,10 +106,6 @@ def main(
         content |= json.loads(out.read_text())
     records = content["records"]
 
-    def write() -> None:
-        with atomic_write(out) as path:
-            path.write_text(json.dumps(content, indent=1) + "\n")
-
     for name in BEFORE:
         if name not in content["before"]:
             stage_one = Detector.from_pretrained(SHIPPED_DIR / name / "stage-one").eval()
@@ -126,7 +115,7 @@ def main(
             }
             content["before"][name] = {test: by_agreement(stage_one, clips) for test, clips in tests.items()}
             print(name, json.dumps(content["before"][name]), flush=True)
-            write()
+            write_result(content, out)
     for name, (family, augment) in VARIANTS.items():
         for seed in seeds:
             if any((record["variant"], record["seed"]) == (name, seed) for record in records):
@@ -144,7 +133,7 @@ def main(
             }
             records.append({"variant": name, "seed": seed, "retrieval": retrieval, **found})
             print(json.dumps(records[-1]), flush=True)
-            write()
+            write_result(content, out)
 
 
 def by_agreement(model: Detector, examples: Sequence[StoredExample]) -> dict[str, Any]:

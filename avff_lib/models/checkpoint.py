@@ -43,7 +43,7 @@ FLOATS, INTEGERS = ("F64", "F32", "F16", "BF16"), ("I64", "I32")
 # Missing in older checkpoints; their defaults change nothing.
 OPTIONAL_FIELDS = {"calibration", "window_temperature", "window_bias", "window_threshold", "pooling"}
 SHIPPED_DIR = Path(__file__).parents[1] / "checkpoints"
-DEFAULT_CHECKPOINT = "avff-people"  # the only shipped one that was measured on people
+DEFAULT_CHECKPOINT = "avff-people"  # the only shipped one that answers for people
 
 
 def shipped_checkpoints() -> dict[str, Path]:

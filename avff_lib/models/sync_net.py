@@ -49,11 +49,15 @@ class MouthEncoder(nn.Module):
     def forward(self, frames: Tensor) -> Tensor:
         """``(B, T, 3, H, W)`` frames on any linear scale -> ``(B, T, dim)``."""
         grey = torch.einsum("btchw,c->bthw", frames, self.luma)
-        moving = subtract_temporal_mean(grey)
+        moving = self.center(grey)
         moving = moving / (moving.std(dim=(1, 2, 3), keepdim=True) + 1e-2)
         pictures = self.pictures(moving.flatten(0, 1)[:, None])  # (B T, width, H / 16, W / 16)
         vectors = self.flatten(pictures.flatten(1)).unflatten(0, frames.shape[:2])  # (B, T, width)
         return self.time(vectors.transpose(1, 2)).transpose(1, 2)
+
+    def center(self, grey: Tensor) -> Tensor:
+        """``(B, T, H, W)``, less the mean picture of each window."""
+        return subtract_temporal_mean(grey)
 
 
 class VoiceEncoder(nn.Module):
