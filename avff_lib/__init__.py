@@ -5,8 +5,8 @@
 >>> detector.predict("some.mp4").label  # doctest: +SKIP
 'in sync'
 
-The names below are the public interface; ``book/public_api.md`` shows each at work. They are imported when
-they are first used, since torch alone takes seconds.
+The names below are the public interface; ``book/public_api.md`` has an example of each. They are imported on
+first use, since torch alone takes seconds.
 """
 
 from __future__ import annotations

@@ -34,18 +34,18 @@ HOST = "127.0.0.1"
 MAX_UPLOAD_MIB = 200  # of one upload
 MAX_VIDEO_SECONDS = 600
 MAX_QUEUE = 8  # videos that may wait while one is scored
-UPLOAD_LIFETIME_SECONDS = 3600  # after it an upload that was never scored is removed
+UPLOAD_LIFETIME_SECONDS = 3600  # after which an upload that was never scored is removed
 
 INTRODUCTION = f"""# Do lips and voice belong together?
 
 Drop or record a video of a person speaking, up to {MAX_VIDEO_SECONDS // 60} minutes and {MAX_UPLOAD_MIB} MB.
-It is scored on this machine, nothing leaves it, and the video is removed as soon as the report is shown. One
-that the browser cannot play can be scored all the same.
+It is scored on this machine, nothing leaves it, and the video is removed as soon as the report is shown. A
+video that the browser cannot play can still be scored.
 
 **avff-people** compares lips and voice. Its label is **in sync**, **out of sync** or **undetermined**. A fake
 whose voice fits its lips is in sync, and a genuine video that was edited carelessly is not.
 **avff-tiny** and **avffmae-tiny** call a clip **real** or **fake**. They were trained on drawn faces and
-synthesised voices; for a video of people expect undetermined.
+synthesised voices; for a video of people, expect **undetermined**.
 
 Undetermined means that the detector does not know: the video is unlike the clips that it was calibrated on,
 its score is common among clips of both kinds, or too little of it shows a person speaking. No label is
@@ -77,19 +77,19 @@ detector = cache(Detector.from_pretrained)
 
 
 def serve(port: int, checkpoint: str, announce: Callable[[str], None]) -> None:
-    """Serve the page until it is interrupted; whatever was uploaded is removed afterwards.
+    """Serve the page until it is interrupted; all uploads are removed afterwards.
 
     Args:
         port: on 127.0.0.1.
-        checkpoint: the detector chosen at first, as in `avff_lib.models.base.Detector.from_pretrained`.
+        checkpoint: the detector selected at first, as in `avff_lib.models.base.Detector.from_pretrained`.
         announce: called with the page's address as soon as it is served.
 
     Raises:
-        AVFFError: there is no such detector, or the port cannot be used.
+        AVFFError: the detector does not exist, or the port cannot be used.
     """
     detector(checkpoint)
     check_port(port)
-    for name in ("SIGTERM", "SIGHUP"):  # when asked to end it cleans up; SIGKILL leaves no chance to
+    for name in ("SIGTERM", "SIGHUP"):  # clean up on these signals; SIGKILL does not allow it
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="avff-demo-") as folder:
@@ -114,7 +114,7 @@ def serve(port: int, checkpoint: str, announce: Callable[[str], None]) -> None:
                 primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["monospace"]
             ).set(button_primary_background_fill="*primary_700"),
             css=STYLE,
-            _frontend=False,  # no test request: where a busy machine fails it, Gradio asks for a public link
+            _frontend=False,  # no test request: if it fails on a busy machine, Gradio asks for a public link
         )
         try:
             announce(f"http://{HOST}:{port}/")
@@ -137,7 +137,7 @@ def check_port(port: int) -> None:
 
 
 def build_page(checkpoint: str) -> Blocks:
-    """The page, not yet served; ``checkpoint`` is chosen at first."""
+    """The page, not yet served; ``checkpoint`` is selected at first."""
     import gradio
 
     shipped = list(shipped_checkpoints())
@@ -167,15 +167,15 @@ def build_page(checkpoint: str) -> Blocks:
 
 
 def score_upload(path: str | None, checkpoint: str, progress: Callable[[float, str], None]) -> str:
-    """Score an upload and remove it, whatever happens.
+    """Score an upload and remove it, even after an error.
 
     Args:
         path: of the upload, in a folder of its own; None if there is no upload.
         checkpoint: as in `serve`.
-        progress: called with the share of the video that was scored, in [0, 1], and the same in words.
+        progress: called with the scored share of the video, in [0, 1], and the same in words.
 
     Returns:
-        HTML: the report in a frame and links to save it, or one sentence; neither names a folder.
+        HTML: the report in a frame with links to save it, or one sentence; neither names a folder.
     """
     if path is None:
         return _alert(

@@ -1,10 +1,10 @@
-"""The set-up that every notebook of the book starts with, and players for clips."""
+"""The set-up at the start of every notebook of the book, and players for clips."""
 
 from __future__ import annotations
 
 import os
 
-# tqdm and the hub's libraries read these when they are imported, and torch imports tqdm: hence first.
+# tqdm and the hub's libraries read these when they are imported, and torch imports tqdm, so they come first.
 os.environ.update(
     HF_HUB_OFFLINE="1",
     HF_HUB_DISABLE_PROGRESS_BARS="1",
@@ -29,13 +29,20 @@ from IPython.display import HTML
 from avff_lib.media.clip import Clip
 from avff_lib.media.encode import write_clip
 
+INK = "#767676"  # a contrast of 4 or more on both a white and a dark page
 FIGURE_STYLE: dict[Any, Any] = {
-    "figure.dpi": 150,  # about twice the width of a page's column: sharp on dense screens
-    "figure.figsize": (7.0, 3.0),  # inches
+    "figure.dpi": 150,  # sharp on dense screens
+    # A phone shows six inches on 358 pixels, where 11 points are 9 pixels high.
+    "figure.figsize": (6.0, 3.0),  # inches
+    "font.size": 11,
+    "axes.titlesize": 11,
     "figure.constrained_layout.use": True,
-    "figure.facecolor": "white",
-    "font.size": 9,
-    "axes.titlesize": 10,
+    # Transparent, for light and dark pages.
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.titlecolor", "axes.edgecolor"), INK),
+    **dict.fromkeys(("xtick.color", "ytick.color"), INK),
     "axes.spines.top": False,
     "axes.spines.right": False,
     "legend.frameon": False,
@@ -56,7 +63,7 @@ def setup(seed: int = 0) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
-    torch.set_num_threads(1)  # one order of summation, whatever the machine
+    torch.set_num_threads(1)  # the same order of summation on every machine
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.set_printoptions(precision=4, sci_mode=False)
     np.set_printoptions(precision=4, suppress=True)
@@ -74,7 +81,8 @@ def show_clips(clips: dict[str, Clip], *, width: int = 240) -> HTML:
     """Players side by side, with video and audio, that need no file beside the notebook.
 
     The clips are stored in the notebook as H.264 and AAC, about 60 kB for three seconds of the corpus.
-    Their bytes depend on the encoder's version, so tag the cell ``nbval-ignore-output``.
+    Their bytes depend on the encoder's version, so tag the cell ``nbval-ignore-output``. Captions (WebVTT)
+    mark the times of the voice for readers who cannot hear it.
 
     Args:
         clips: by caption, which is also the label for screen readers.
@@ -90,7 +98,29 @@ def show_clips(clips: dict[str, Clip], *, width: int = 240) -> HTML:
             players.append(
                 f'<figure style="margin: 0; width: {width}px; max-width: 100%">'
                 f'<video controls loop playsinline preload="auto" style="width: 100%" '
-                f'aria-label="{text or "clip"}" src="data:video/mp4;base64,{video}"></video>'
+                f'aria-label="{text or "clip"}" src="data:video/mp4;base64,{video}">'
+                f'<track kind="captions" srclang="en" label="voice" '
+                f'src="data:text/vtt;base64,{base64.b64encode(voice_captions(clip).encode()).decode()}"></video>'
                 f"<figcaption>{text}</figcaption></figure>"
             )
     return HTML('<div style="display: flex; flex-wrap: wrap; gap: 16px">' + "".join(players) + "</div>")
+
+
+def voice_captions(clip: Clip, step: float = 0.1, floor: float = 0.1) -> str:
+    """Captions (WebVTT) for readers who cannot hear: a cue for each stretch with an audible voice.
+
+    Args:
+        clip: the clip with its sound.
+        step: length of the pieces whose loudness is measured, in seconds.
+        floor: share of the loudest piece's level, above which a piece counts as audible.
+    """
+    size = round(step * clip.sample_rate)
+    count = len(clip.waveform) // size
+    levels = np.sqrt(np.square(clip.waveform[: count * size]).reshape(count, size).mean(axis=1))  # (N,)
+    heard = np.zeros(count + 2, dtype=int)
+    if count and levels.max() > 0:
+        heard[1:-1] = levels > floor * levels.max()
+    edges = step * np.flatnonzero(np.diff(heard)).reshape(-1, 2)  # (cues, 2) in seconds
+    cues = [f"00:{begin // 60:02.0f}:{begin % 60:06.3f} --> 00:{end // 60:02.0f}:{end % 60:06.3f}\n[voice]"
+            for begin, end in edges]  # fmt: skip
+    return "\n\n".join(["WEBVTT", *cues])

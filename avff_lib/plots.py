@@ -1,8 +1,8 @@
 """The book's figures: functions that draw on an Axes and return it.
 
 Colours are those of Okabe and Ito (https://jfly.uni-koeln.de/color/), which colour-blind readers can tell
-apart; meaning never rests on colour alone. Matplotlib is imported when a figure is drawn, since others import
-this module for its constants.
+apart; colour is never the only cue. Matplotlib is imported when a figure is drawn, since other modules import
+this one for its constants.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 REAL = "#0072B2"
 FAKE = "#D55E00"
-NEUTRAL = "#555555"
+NEUTRAL = "#767676"  # legible on white and on a dark page
 
 
 def show_frames(
@@ -30,20 +30,17 @@ def show_frames(
     Args:
         frames: ``(T, H, W, 3)`` uint8, or floats in [0, 1].
         labels: one per frame, written below it, such as its time.
-        title: of the strip.
+        title: title of the strip.
         ax: to draw on; a new figure by default.
     """
     count, _, width, _ = frames.shape
     gap = max(1, width // 24)
-    # White in either range: 255 as a byte, 1 as a float.
-    padded = np.pad(
-        frames,
-        ((0, 0), (0, 0), (0, gap), (0, 0)),
-        constant_values=255 if frames.dtype == np.uint8 else 1,
-    )
-    strip = np.concatenate(list(padded), axis=1)[:, :-gap]  # (H, T * (W + gap) - gap, 3)
-    ax = ax or _new_axes((7.0, 7.0 * strip.shape[0] / strip.shape[1] + 0.5))
-    ax.imshow(strip, interpolation="antialiased")  # strips are wide and shown small
+    opaque = 255 if frames.dtype == np.uint8 else 1
+    with_alpha = np.pad(frames, ((0, 0), (0, 0), (0, 0), (0, 1)), constant_values=opaque)
+    padded = np.pad(with_alpha, ((0, 0), (0, 0), (0, gap), (0, 0)))  # transparent gaps
+    strip = np.concatenate(list(padded), axis=1)[:, :-gap]  # (H, T * (W + gap) - gap, 4)
+    ax = ax or _new_axes((6.0, 6.0 * strip.shape[0] / strip.shape[1] + 0.5))
+    ax.imshow(strip, interpolation="antialiased")  # strips are wide and displayed small
     ax.set_xticks(np.arange(count) * (width + gap) + (width - 1) / 2, labels or [""] * count)
     ax.set_yticks([])
     ax.tick_params(length=0)
@@ -132,7 +129,7 @@ def plot_robustness(
     """AUC of a detector over the levels of one perturbation, next to that of untouched clips.
 
     Args:
-        aucs: ``L + 1`` values, the first of untouched clips.
+        aucs: ``L + 1`` values, the first for untouched clips.
         bands: ends of the interval of each.
         values: ``L`` values of the perturbation, written below the levels.
         unit: of ``values``.
@@ -155,7 +152,7 @@ def plot_robustness_grid(summary: dict, *, columns: int = 4, figure: Figure | No
 
     Args:
         summary: from `avff_lib.evaluation.robustness.summarize_scores`.
-        columns: panels side by side.
+        columns: number of panels side by side.
         figure: to draw on; a new one by default.
     """
     entries = summary["perturbations"]
@@ -200,9 +197,9 @@ def plot_timeline(
 
     Args:
         windows: (start, end) of each window in seconds.
-        scores: probability of fake of each, ``None`` where it was not scored.
-        threshold: from which on a window is predicted fake.
-        fake_segments: (start, end) in seconds of the fake parts, if they are known.
+        scores: probability of fake of each, ``None`` if it was not scored.
+        threshold: score at and above which a window is predicted fake.
+        fake_segments: (start, end) of the fake parts in seconds, if known.
         title: of the figure.
         ax: to draw on; a new figure by default.
     """

@@ -2,9 +2,9 @@
 
     python benchmarks/augment.py
 
-Both sides get frames as `avff_lib.media.clip.Clip` holds them, ``(T, H, W, 3)`` uint8, and give the same
-back. torchvision's take ``(T, 3, H, W)`` tensors; for colours, which are faster then, these are made
-contiguous first.
+Both sides get frames as `avff_lib.media.clip.Clip` holds them, ``(T, H, W, 3)`` uint8, and return the same
+form. torchvision takes ``(T, 3, H, W)`` tensors; for colours, these are made contiguous first, which is
+faster.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def measure(repeats: int = 30, sizes: tuple[int, ...] = (64, 112, 224)) -> dict[
     """Time both sides.
 
     Args:
-        repeats: calls of each, in turn.
+        repeats: calls of each side, in turn.
         sizes: of the frames, in pixels.
     """
     torch.set_num_threads(1)

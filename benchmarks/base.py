@@ -1,11 +1,11 @@
-"""How near `AVFFMAE` at the paper's size comes to the rate of plain matrix products, and what a step takes.
+"""How close `AVFFMAE` at the paper's size comes to the rate of plain matrix products, and the cost of a step.
 
     python benchmarks/base.py
 
-The model has random weights and runs on the CPU in float32. In turn with it run matrix products and the same
-model with textbook attention, which writes out softmax(Q K^T / sqrt d) V. Speed is that of one thread, in
-processor time, so that other programs on the machine hardly count. The memory of a step of training is
-measured in a process of its own for each variant.
+The model has random weights and runs on the CPU in float32. It takes turns with matrix products and with the
+same model with textbook attention, which writes out softmax(Q K^T / sqrt d) V. Speed is that of one thread,
+in processor time, so that other programs on the machine have little effect. The memory of a training step is
+measured in a separate process for each variant.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from avff_lib.training.dry_run import saved_storages
 
 TEXTBOOK, OURS, CHECKPOINTED = "textbook attention", "ours", "ours, checkpointed blocks"
 PRODUCTS = {"large product": (2048, 2048, 2048), "product of an MLP": (1568, 768, 3072)}
-PARTS = {  # of a forward pass, by what PyTorch's profiler and its FLOP counter call them
+PARTS = {  # of a forward pass, by their names in PyTorch's profiler and FLOP counter
     "addmm": "linear layers",
     "mm": "linear layers",
     "bmm": "attention",
@@ -60,13 +60,13 @@ QUICK = {"size": "tiny", "repeats": 1, "step_repeats": 1}
 def measure(
     size: Literal["paper", "tiny"] = "paper", batch: int = 1, repeats: int = 3, step_repeats: int = 2
 ) -> dict[str, Table]:
-    """Measure a step of training, and a forward pass.
+    """Measure a training step and a forward pass.
 
     Args:
         size: of the model.
         batch: windows in a step or pass.
-        repeats: of the measurement of the forward pass; the sides take turns.
-        step_repeats: of that of the step.
+        repeats: measurements of the forward pass; the sides take turns.
+        step_repeats: measurements of the step.
     """
     memory = step_memories(size, batch)
     torch.set_num_threads(1)
@@ -95,7 +95,7 @@ def set_variant(model: AVFFMAE, variant: str) -> None:
 
 
 def make_inputs(size: str, batch: int) -> ModelInputs:
-    """Noise; what is in a window changes neither time nor memory."""
+    """Noise; the contents of a window affect neither time nor memory."""
     config = CONFIGS[size]
     columns, bands = np.multiply(config.audio_grid, config.audio_patch)
     frames = torch.randn(batch, config.frame_count, 3, config.image_size, config.image_size)
@@ -107,7 +107,7 @@ def step_memories(size: str, batch: int) -> Table:
     table: Table = {}
     measured = {}
     for variant in (TEXTBOOK, OURS, CHECKPOINTED):
-        # A process inherits the peak of the one that starts it, which must not have built a model yet.
+        # A process inherits the peak of its parent, which must not have built a model yet.
         with ProcessPoolExecutor(1, get_context("spawn")) as pool:
             measured[variant] = np.array(pool.submit(step_memory, size, variant, batch).result())
         kept, peak = measured[variant] / 1e9
@@ -117,7 +117,7 @@ def step_memories(size: str, batch: int) -> Table:
 
 
 def step_memory(size: str, variant: str, batch: int) -> tuple[int, int]:
-    """Bytes that autograd keeps, and those that the process grows by in both passes, gradients included."""
+    """Bytes that autograd keeps, and growth of the process in both passes, including gradients."""
     model, inputs = make_model(size, variant).train(), make_inputs(size, batch)
     built = peak_memory()
     with saved_storages(model) as kept:
@@ -133,7 +133,7 @@ def take_step(model: AVFFMAE, inputs: ModelInputs) -> None:
 
 
 def peak_memory() -> int:
-    """Bytes that this process has had at most."""
+    """Peak memory of this process, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
@@ -144,7 +144,7 @@ def time_steps(model: AVFFMAE, inputs: ModelInputs, repeats: int) -> Table:
 
     model.train()
     works = {variant: partial(step, variant) for variant in (TEXTBOOK, OURS, CHECKPOINTED)}
-    # Half a minute each: nothing of that is a first call's.
+    # Half a minute each, so the first call needs no warm-up.
     seconds = take_turns(works, repeats, warm_up=False, clock=time.process_time)
     return {
         variant: {"seconds": spread(values), "time, ratio": spread(values / seconds[TEXTBOOK])}
@@ -153,8 +153,8 @@ def time_steps(model: AVFFMAE, inputs: ModelInputs, repeats: int) -> Table:
 
 
 def count_flops(model: AVFFMAE, inputs: ModelInputs) -> Counter[str]:
-    """Of a forward pass, by part."""
-    # PyTorch counts nothing in the CPU's fused attention; the products that it consists of are counted.
+    """FLOPs of a forward pass, by part."""
+    # PyTorch counts nothing in the CPU's fused attention, so its single products are counted instead.
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         model(inputs)
     flops: Counter[str] = Counter()
@@ -187,9 +187,9 @@ def time_forward(model: AVFFMAE, inputs: ModelInputs, flops: int, repeats: int) 
 
 
 def profile_parts(model: AVFFMAE, inputs: ModelInputs, flops: Counter[str], share: float) -> Table:
-    """By part: its share of the time, and what of it its FLOPs would not take at the large product's rate.
+    """By part: its share of the time, and the part of it beyond its FLOPs at the large product's rate.
 
-    The latter add up to what is missing to 100 % of that rate.
+    The latter add up to the difference from 100 % of that rate.
     """
     with profile(activities=[ProfilerActivity.CPU], acc_events=True) as profiler:
         for _ in range(2):

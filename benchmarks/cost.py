@@ -1,9 +1,9 @@
-"""How the time of the library's work grows with its size: powers, fitted to what was measured.
+"""How the time of the library's work grows with its size: powers, fitted to measurements.
 
     python benchmarks/cost.py
 
-For each law the sizes take turns, and every turn gives an exponent k of seconds = c size^k. With k = 1 twice
-as much takes twice as long; below 1, part of the time is spent once, whatever the size.
+For each law the sizes take turns, and every turn gives an exponent k of seconds = c size^k. With k = 1, twice
+as much work takes twice as long; below 1, part of the time is spent only once, at any size.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from avff_lib.evaluation.evaluate import score_examples
 from avff_lib.nn.patches import TokenEncoder, TubeletEmbed
 from avff_lib.synth import write_corpus
 
-DIM, DEPTH, HEADS = 768, 2, 12  # ViT-B, but for its 12 blocks, which all take the same time
+DIM, DEPTH, HEADS = 768, 2, 12  # ViT-B, with 2 of its 12 blocks, which all take the same time
 FRAMES, PATCH = 16, (2, 16, 16)
 QUICK = {
     "lengths": (2, 3),
@@ -53,11 +53,11 @@ def measure(
     """Fit the laws.
 
     Args:
-        lengths: of the films that are scored, in seconds.
-        faces: in view, each as large as the others.
-        clips: of a corpus that are scored.
-        sides: of the frames that are encoded, in pixels; 112 make 392 tokens, 320 make 3,200.
-        workers: processes that prepare the largest number of clips.
+        lengths: of the scored films, in seconds.
+        faces: numbers of faces in view, all of the same size.
+        clips: numbers of scored clips of a corpus.
+        sides: of the encoded frames, in pixels; 112 give 392 tokens, 320 give 3,200.
+        workers: numbers of processes that prepare the largest number of clips.
         repeats: turns of each law.
     """
     torch.set_num_threads(1)
@@ -90,7 +90,7 @@ def measure(
         rows = read_manifest(write_corpus(data, clips=max(clips), identities=12, seed=0))
         add("evaluate, by clips", "clips", {n: partial(score_examples, model, rows[:n]) for n in clips})
         several = rows * (1 + (max(workers) - 1) * SHARD_SIZE // len(rows))  # a worker takes a whole shard
-        number = iter(range(10**6))  # of folders, as shards that are there are kept
+        number = iter(range(10**6))  # of folders, since existing shards are kept
         add(
             "prepare, by workers",
             "workers",

@@ -1,11 +1,11 @@
-"""What exporting, compiling and quantising a shipped detector gains on one thread, and what it changes.
+"""Speed gained by exporting, compiling and quantising a shipped detector on one thread, and its side effects.
 
     make bench BENCHMARKS=export
 
-Every variant gets the same windows of a corpus that is drawn for this, 1 and 16 at a time. A prediction does
-more than run the model, so the last column is what would be left of the gain for ``avff predict`` on small
-films, where the model's share is largest: 1 / (1 - share + share / gain). The same is measured for the face
-detector, which OpenCV runs, on one picture at the size that it is searched in.
+Every variant gets the same windows of a corpus made for this purpose, 1 and 16 at a time. A prediction does
+more than run the model, so the last column is the remaining gain for ``avff predict`` on small films, where
+the model's share is largest: 1 / (1 - share + share / gain). The same is measured for the face detector,
+which OpenCV runs, on one picture in the size of the search.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ Variant = Callable[[Tensor, Tensor], Tensor]  # frames and audio -> logits
 
 
 class Whole(nn.Module):
-    """A detector that takes tensors; exporters do not know `ModelInputs`."""
+    """A detector that takes tensors; exporters do not support `ModelInputs`."""
 
     def __init__(self, model: Detector) -> None:
         super().__init__()
@@ -73,10 +73,10 @@ def measure(
     """Time the variants, compare their logits with those of PyTorch, and compute the AUC of the clips.
 
     Args:
-        clips: of the corpus, a third of them real.
-        repeats: of the measurement of times; the variants take turns.
+        clips: number of clips in the corpus, a third of them real.
+        repeats: timed turns of the variants.
         checkpoints: shipped detectors.
-        variants: names of some, PyTorch among them; all by default.
+        variants: names of some, including PyTorch; by default all.
     """
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -117,12 +117,12 @@ def compare(
     """Measure variants.
 
     Args:
-        variants: those that run, and for the others a reason.
+        variants: those that run, and a reason for each of the others.
         inputs: all windows.
         clips: number of the clip of each window.
         labels: of the clips.
-        repeats: of the measurement of times.
-        share: of the model in the time of a prediction.
+        repeats: timed turns.
+        share: the model's share of the time of a prediction.
     """
     working = {name: variant for name, variant in variants.items() if callable(variant)}
     seconds = {}
@@ -152,12 +152,12 @@ def compare(
 
 
 def compare_detectors(film: Path, repeats: int, share: float) -> Table:
-    """Measure the face detector in OpenCV, as the library runs it, and elsewhere.
+    """Measure the face detector in OpenCV, as the library runs it, and in other runtimes.
 
     Args:
-        film: whose first frame is searched.
-        repeats: of the measurement; the variants take turns.
-        share: of the detector in the time of a prediction.
+        film: its first frame is searched.
+        repeats: timed turns of the variants.
+        share: the detector's share of the time of a prediction.
     """
     frame = read_clip(film, 0.0, 0.1).frames[0]
     picture = cv2.dnn.blobFromImage(cv2.resize(frame, DETECTOR_SIZE))  # (1, 3, H, W)
@@ -198,7 +198,7 @@ def detector_in_onnx_runtime(picture: np.ndarray) -> Callable[[], np.ndarray]:
     import onnx
 
     model = onnx.load(WEIGHTS_PATH)
-    # The file names the weights as inputs, and a size of the picture that it does not need.
+    # The file declares the weights as inputs, and a fixed picture size that is not needed.
     weights = {tensor.name for tensor in model.graph.initializer}
     (frames,) = [each for each in model.graph.input if each.name not in weights]
     for axis, size in zip(frames.type.tensor_type.shape.dim, picture.shape, strict=True):
@@ -222,7 +222,7 @@ def detector_in_openvino(picture: np.ndarray, precision: str) -> Callable[[], np
 
 
 def in_batches(variant: Variant, inputs: ModelInputs) -> np.ndarray:
-    """Logits of all windows; batches are full, since some variants were compiled for that size."""
+    """Logits of all windows; all batches are full, since some variants are compiled for that size."""
     count = len(inputs.frames)
     rows = np.arange(-(-count // BATCH_SIZE) * BATCH_SIZE) % count
     batches = rows.reshape(-1, BATCH_SIZE)
@@ -234,13 +234,13 @@ def in_batches(variant: Variant, inputs: ModelInputs) -> np.ndarray:
 def make_variants(
     model: Detector, inputs: ModelInputs, folder: Path, names: tuple[str, ...]
 ) -> dict[str, Variant | str]:
-    """The variants of ``names``, or all; a reason for each that cannot be made here.
+    """The variants of ``names``, or all; a reason for each that cannot be made on this machine.
 
     Args:
         model: in evaluation mode.
-        inputs: windows to trace it with.
+        inputs: windows for tracing.
         folder: for files.
-        names: of those that are wanted.
+        names: of the requested variants.
     """
     whole = Whole(model).eval()
     example = inputs.frames[:2], inputs.audio[:2]
@@ -308,7 +308,7 @@ def compiled(program: torch.export.ExportedProgram, folder: Path) -> Variant:
 
 
 def onnx_session(model: str | bytes) -> Any:
-    """Of a file, or of its content, on one thread."""
+    """A session of a file or its content, on one thread."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -328,7 +328,7 @@ def onnx_runtime(path: str) -> Variant:
 
 
 def quantized(path: str) -> str:
-    """Matrix products as int8, scales of the inputs by each input; convolutions stay as they are."""
+    """Matrix products in int8, with scales computed for each input; convolutions are unchanged."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     out = path.replace(".onnx", "-int8.onnx")
@@ -345,7 +345,7 @@ def openvino(path: str, precision: str) -> Variant:
 
     @cache
     def network(*shapes: torch.Size) -> Any:
-        # For one size of batch: of a free one it cannot tell the rank of the spectrogram in AVFF.
+        # For one batch size: with a free one, it cannot infer the rank of the spectrogram in AVFF.
         model = convert_model(path, input=list(zip(INPUTS, map(list, shapes), strict=True)))
         return Core().compile_model(model, "CPU", openvino_settings(precision))
 

@@ -15,7 +15,7 @@ FPS = 25
 
 
 def write_film(path: Path, seconds: float, height: int = 240, width: int = 320, faces: int = 1) -> Path:
-    """A film of heads side by side on grey, with some grain; they repeat what they say after 3 s."""
+    """A film of heads side by side on grey, with some grain; their speech repeats after 3 s."""
     plans = [plan for plan in synth.plan_corpus(clips=20, identities=10, seed=1) if plan.method == "real"]
     clips = [synth.make_clip(plan) for plan in plans[:faces]]
     size = min(height, width // faces)

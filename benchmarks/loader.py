@@ -2,14 +2,13 @@
 
     python benchmarks/loader.py
 
-Windows are those of a model at the paper's size: 16 of 80 frames at 224 pixels and 3.2 s of sound, out of
-clips of twelve seconds with a drawn face. The rival keeps raw arrays, uint8 crops and float32 sound, and
-reads all of a clip to cut a window out of it. All give windows that are ready for the model, and not
-augmented. Files are in the system's cache; the bytes that a window takes tell what a corpus that does not fit
-there would cost.
+Windows are those of a model at the paper's size: 16 of 80 frames at 224 pixels and 3.2 s of sound, from clips
+of twelve seconds with a drawn face. The rival stores raw arrays, uint8 crops and float32 sound, and reads a
+whole clip to cut a window from it. All return windows that are ready for the model, without augmentation.
+Files are in the system's cache; the bytes per window show the cost for a corpus that does not fit there.
 
-The steps are those of the tiny models: both passes and the update, on one thread. Their windows are read,
-strongly augmented and collated by one process.
+The steps are those of the tiny models: both passes and the update, on one thread. One process reads, strongly
+augments and collates their windows.
 """
 
 from __future__ import annotations
@@ -61,7 +60,7 @@ QUICK = {"clips": 2, "length": 4.0, "windows": 8, "repeats": 1}
 
 @dataclass(frozen=True)
 class WholeClip:
-    """A clip of which all is read for each window."""
+    """A clip that is read completely for each window."""
 
     row: Row
     start: float
@@ -76,10 +75,10 @@ def measure(clips: int = 8, length: float = 12.0, windows: int = 32, repeats: in
     """Time the ways of reading, and the steps.
 
     Args:
-        clips: that windows are drawn from.
+        clips: number of clips that windows are drawn from.
         length: of each, in seconds.
-        windows: that are read, or consumed, in a turn.
-        repeats: of the measurement; the rivals take turns.
+        windows: number of windows that are read, or consumed, in a turn.
+        repeats: timed turns of the rivals.
     """
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -100,7 +99,7 @@ def measure(clips: int = 8, length: float = 12.0, windows: int = 32, repeats: in
 
 
 def write_clips(folder: Path, clips: int, length: float) -> list[Row]:
-    """One film, as so many clips of both classes."""
+    """One film, repeated as ``clips`` clips of both classes."""
     folder.mkdir()
     film = write_film(folder / "film.mp4", length)
     paths = [Path(shutil.copy(film, folder / f"{number}.mp4")) for number in range(clips)]
@@ -117,7 +116,7 @@ def store(rows: Sequence[Row], out: Path, spec: InputSpec, codec: Codec | None =
 
 
 def compare_ways(stored: dict[Codec, list[StoredExample]], folder: Path, windows: int, repeats: int) -> Table:
-    """Windows a second of one process, and what each costs in bytes."""
+    """Windows per second of one process, and bytes per window."""
     folder.mkdir()
     ways: dict[str, Sequence[Any]] = {
         RAW: [store_raw(example, folder) for example in stored["png"]],
@@ -165,7 +164,7 @@ def read_windows(examples: Sequence[Any], windows: int) -> None:
 
 
 def count_bytes(work: Callable[[], object]) -> int:
-    """That are read from files."""
+    """Number of bytes read from files."""
     counts = []
 
     class Counted(io.FileIO):
@@ -180,7 +179,7 @@ def count_bytes(work: Callable[[], object]) -> int:
 
 
 def compare_workers(examples: Sequence[StoredExample], windows: int, repeats: int) -> Table:
-    """Windows a second of a loader, once its workers have started."""
+    """Windows per second of a loader, once its workers have started."""
     seconds: dict[int, list[float]] = {workers: [] for workers in WORKERS}
     for _, workers in itertools.product(range(repeats), WORKERS):
         batches = iter(load_windows(examples, BASE, 1 + 4 * windows // BATCH, workers))
@@ -206,7 +205,7 @@ def load_windows(
 
 
 def compare_steps(stored: dict[type[Detector], list[StoredExample]], windows: int, repeats: int) -> Table:
-    """How many windows one process reads while a step consumes one; and what a step waits for."""
+    """Windows that one process reads while a step consumes one, and the waiting time of a step."""
     steps = windows // BATCH
     table: Table = {}
     for family, examples in stored.items():
@@ -230,7 +229,7 @@ def compare_steps(stored: dict[type[Detector], list[StoredExample]], windows: in
 
 
 def train(model: Detector, stage: str, loader: Iterable[WindowBatch]) -> float:
-    """The share of the time, after the first batch, for which the steps wait for their windows."""
+    """Share of the time, after the first batch, that the steps wait for their windows."""
     model.train()
     optimizers = make_optimizers(model, TrainConfig(), torch.device("cpu"))
     generator = torch.Generator().manual_seed(0)

@@ -2,8 +2,8 @@
 
     python benchmarks/memory.py
 
-Each film is scored by a process of its own, whose peak is measured. The shortest is longer than what is held
-of a film at once (`avff_lib.faces.tracked`).
+Each film is scored in a process of its own, and the process's peak is measured. The shortest film is longer
+than the part of a film that is held in memory at once (`avff_lib.faces.tracked`).
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ QUICK = {"lengths": (2.0, 4.0), "repeats": 1}
 def measure(
     lengths: tuple[float, ...] = (20.0, 80.0, 320.0), repeats: int = 2, height: int = 240, width: int = 320
 ) -> dict[str, Table]:
-    """Peak of memory for each length.
+    """Peak memory for each length.
 
     Args:
         lengths: of films, in seconds.
-        repeats: processes for each.
+        repeats: number of processes for each.
         height, width: of the picture, in pixels.
     """
     peaks = {}

@@ -1,8 +1,8 @@
-"""How much longer a prediction takes than decoding alone, and where its time goes.
+"""How much longer a prediction takes than decoding alone, and how its time is spent.
 
     python benchmarks/predict.py
 
-Decoding alone is PyAV's, of picture and sound, in the same process; all take turns. Imports and loading the
+Decoding alone means picture and sound with PyAV, in the same process; all take turns. Imports and loading the
 detector are not counted.
 """
 
@@ -32,7 +32,7 @@ SIZES = {"1080p": (1080, 1920), "240p": (240, 320)}  # height and width
 CHECKPOINTS = ("avff-tiny", "avffmae-tiny")
 DECODE, DETECT = "media/demux.py:decode", "faces/detect.py:find_faces"
 CROP, PREPARE = "faces/crop.py:crop_picture", "preprocess/prepare.py:prepare_batch"
-# Stage -> the function it is the time of, and those within that are stages themselves.
+# Stage -> its function, and the functions inside it that are stages themselves.
 STAGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "decoding, where it is waited for": (DECODE, ()),
     "face detection": (DETECT, ()),
@@ -51,7 +51,7 @@ def measure(
 
     Args:
         length: of the films, in seconds.
-        repeats: of the measurement of times.
+        repeats: timed turns.
         sizes: of their pictures.
     """
     torch.set_num_threads(1)
@@ -82,7 +82,7 @@ def measure(
 
 
 def profile_stages(work: Callable[[], object]) -> dict[str, float]:
-    """Shares of the time that a prediction takes, which add up to 1; another thread decodes meanwhile."""
+    """Shares of a prediction's time, which add up to 1; another thread decodes meanwhile."""
     work()
     profiler = cProfile.Profile()
     profiler.runcall(work)
@@ -92,7 +92,7 @@ def profile_stages(work: Callable[[], object]) -> dict[str, float]:
     def seconds(function: str) -> float:
         file, name = function.split(":")
         (found,) = [key for key in stats.stats if key[0].endswith(f"avff_lib/{file}") and key[2] == name]
-        return stats.stats[found][3]  # with all that it calls
+        return stats.stats[found][3]  # including everything it calls
 
     shares = {
         stage: (seconds(function) - sum(map(seconds, others))) / total
@@ -102,7 +102,7 @@ def profile_stages(work: Callable[[], object]) -> dict[str, float]:
 
 
 def decode(path: Path) -> None:
-    """Decode picture and sound with PyAV, and look at nothing."""
+    """Decode picture and sound with PyAV, without further processing."""
     with av.open(str(path)) as container:
         for packet in container.demux(container.streams.video[0], container.streams.audio[0]):
             packet.decode()

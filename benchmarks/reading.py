@@ -1,22 +1,22 @@
-"""How long other ways of reading one sample from a file take, in times of the snippet that circulates.
+"""Speed of other ways of reading one sample from a file, relative to the snippet that circulates.
 
     python benchmarks/reading.py
 
-All give what a detector is fed from one file: 16 normalised frames of 224 x 224 pixels, and one second of
+All return a detector's inputs from one file: 16 normalised frames of 224 x 224 pixels, and one second of
 16 kHz audio with its mel spectrogram. The snippet decodes the whole file with OpenCV, turns every frame
 into a float tensor, resizes and normalises it, and keeps 16 of them; it decodes the whole audio into a WAV
-file, reads that, and cuts a second out. (It starts the program ``ffmpeg`` for the WAV file. Here PyAV
+file, reads that, and cuts out a second. (It starts the program ``ffmpeg`` for the WAV file. Here PyAV
 writes it, in this process, which is faster.) The other ways read one second in the middle of the file:
 
-- OpenCV and PyAV: OpenCV goes to the first frame of the second, and prepares the 16 frames alone. It reads
-  no audio, so PyAV decodes it from the second on.
-- torchcodec: its decoders of video and audio give the resized frames and the second. By default its index
-  of the frames is exact, for which it reads the whole file without decoding it; the other mode trusts the
-  header.
-- `extract_frames` and `extract_audio`, as they read by default.
+- OpenCV and PyAV: OpenCV seeks to the first frame of this second, and prepares only the 16 frames. It does
+  not read audio, so PyAV decodes that from the start of the second on.
+- torchcodec: its video and audio decoders return the resized frames and the second of audio. By default its
+  index of the frames is exact, for which it reads the whole file without decoding it; the other mode trusts
+  the header.
+- `extract_frames` and `extract_audio`, with their defaults.
 
-The last row is theirs for 16 frames and the audio of the whole file. All of the video must be decoded for
-that, which takes a fifth of the snippet's time and more, so the ratio cannot be large.
+The last row is for these two functions, with 16 frames and the audio of the whole file. This requires
+decoding the whole video, which takes at least a fifth of the snippet's time, so the ratio cannot be large.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def measure(
     Args:
         length: of the film, in seconds; at least two.
         height, width: of its picture, in pixels.
-        repeats: of the measurement; the ways take turns.
+        repeats: timed turns of the ways.
     """
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -89,7 +89,7 @@ def measure(
 
 
 def load_torchcodec() -> ModuleType | None:
-    """Its decoders; None where it is not installed, or does not find the libraries of FFmpeg."""
+    """Its decoders; None if it is not installed, or does not find the libraries of FFmpeg."""
     try:
         return import_module("torchcodec.decoders")
     except (ImportError, RuntimeError, OSError):
@@ -156,7 +156,7 @@ def read_with_torchcodec(decoders: ModuleType, path: str, length: float, mode: s
 
 
 def frame_numbers(start: float) -> list[int]:
-    """Of the frames of the second from ``start`` on."""
+    """Numbers of the frames in the second from ``start`` on."""
     return [round(FPS * (start + (index + 0.5) / FRAMES)) for index in range(FRAMES)]
 
 

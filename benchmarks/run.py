@@ -3,9 +3,9 @@
     python benchmarks/run.py                # all
     python benchmarks/run.py cost export    # some; the others keep their numbers
 
-Each benchmark runs in a process of its own, on one thread unless it says otherwise, and is written when it is
-done. What was measured on another machine, or with other versions, is left out of the file then: its numbers
-would not compare.
+Each benchmark runs in a process of its own, on one thread unless stated otherwise, and is written when it is
+done. Measurements on another machine, or with other versions, are then removed from the file, since their
+numbers are not comparable.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from avff_lib.utils.atomic import atomic_write
 
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "results" / "benchmarks.json"
-EXTRA = ROOT / "build" / "bench"  # where `make bench` installs what only benchmarks/requirements.txt names
+EXTRA = ROOT / "build" / "bench"  # where `make bench` installs packages for benchmarks only
 BENCHMARKS = ("reading", "augment", "predict", "memory", "loader", "cost", "base", "export")
 PACKAGES = ("torch", "numpy", "av", "opencv-python-headless", "onnxruntime", "openvino", "torchcodec")
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}
@@ -47,8 +47,8 @@ def main(
     """Run benchmarks one after the other, print their tables, and write them to a file.
 
     Args:
-        names: of benchmarks; all by default.
-        quick: see there.
+        names: of benchmarks; by default all.
+        quick: see its annotation.
         out: JSON file.
     """
     unknown = set(names) - set(BENCHMARKS)
@@ -62,11 +62,11 @@ def main(
         for name in names or BENCHMARKS:
             print(f"{name} ...", flush=True)
             start = time.perf_counter()
-            # Spawned, so that it reads the environment anew and has no memory of the ones before.
+            # Spawned, so that it reads the environment again and inherits no memory of earlier benchmarks.
             with ProcessPoolExecutor(1, get_context("spawn")) as pool:
                 try:
                     tables = pool.submit(measure_apart, name, quick).result()
-                except Exception as error:  # the others shall run
+                except Exception as error:  # continue with the others
                     print(f"{name} failed: {type(error).__name__}: {error}", file=sys.stderr)
                     failed.append(name)
                     continue
@@ -84,7 +84,7 @@ def main(
 
 
 def results_so_far(out: Path, about: dict[str, Any]) -> dict[str, Any]:
-    """What the file holds, if it was measured on this machine."""
+    """The contents of the file, if measured on this machine."""
     if out.exists():
         before = json.loads(out.read_text(encoding="utf-8"))
         if before["machine"] == about:
@@ -93,7 +93,7 @@ def results_so_far(out: Path, about: dict[str, Any]) -> dict[str, Any]:
 
 
 def measure_apart(name: str, quick: bool) -> dict[str, Any]:
-    """`measure` in a process for it, which finds the packages of the benchmarks."""
+    """`measure` in its own process, which finds the packages of the benchmarks."""
     sys.path.append(str(EXTRA))
     return measure(name, quick)
 
@@ -123,7 +123,7 @@ def machine() -> dict[str, Any]:
 
 
 def processor() -> str:
-    """Its name, with the vector instructions that matter to matrix products."""
+    """The processor's name, with the vector instructions that matter for matrix products."""
     info = Path("/proc/cpuinfo")
     if not info.exists():
         return platform.processor() or platform.machine()
@@ -139,10 +139,10 @@ def installed(package: str) -> str | None:
 
 
 def library_path(folder: Path) -> str:
-    """Where a process that is started finds the libraries of FFmpeg, which torchcodec needs.
+    """Where a child process finds the libraries of FFmpeg, which torchcodec needs.
 
-    PyAV's wheel holds them under names with a checksum; links give them their own. So torchcodec needs no
-    FFmpeg on the system, and all sides decode with the same one.
+    PyAV's wheel holds them under names with a checksum; links give them their usual names. So torchcodec
+    needs no FFmpeg on the system, and all sides decode with the same FFmpeg.
 
     Args:
         folder: for the links.

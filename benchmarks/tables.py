@@ -9,7 +9,7 @@ from rich.table import Table as RichTable
 
 
 def cell_text(cell: Any) -> str:
-    """A number as ``1.23``, one with a spread as ``1.23 (1.20 to 1.30)``, anything else as it is."""
+    """A number as ``1.23``, a number with a spread as ``1.23 (1.20 to 1.30)``, anything else unchanged."""
     if isinstance(cell, dict):
         return f"{_number(cell['median'])} ({_number(cell['low'])} to {_number(cell['high'])})"
     return _number(cell) if isinstance(cell, float) else str(cell)
@@ -23,12 +23,12 @@ def _number(value: float) -> str:
 
 
 def columns_of(table: dict[str, dict[str, Any]]) -> list[str]:
-    """Of all rows; some have fewer."""
+    """The columns of all rows; some rows have fewer."""
     return list(dict.fromkeys(name for row in table.values() for name in row))
 
 
 def print_tables(tables: dict[str, dict[str, dict[str, Any]]]) -> None:
-    """By their titles."""
+    """Print tables by their titles."""
     for title, table in tables.items():
         names = columns_of(table)
         shown = RichTable("", *names, title=title, title_justify="left")

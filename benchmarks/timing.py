@@ -12,7 +12,7 @@ import numpy as np
 Spread = dict[str, float]
 Table = dict[str, dict[str, Spread | float | str]]  # row, column
 
-# A process inherits the peak of the one that starts it, so one that is small stands between them.
+# A process inherits the peak of its parent, so a small process is started in between.
 LAUNCHER = """
 import resource, subprocess, sys
 status = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
@@ -30,13 +30,13 @@ def take_turns(
 ) -> dict[str, np.ndarray]:
     """Seconds of each call, ``(repeats,)``: all are called once, then all once more, and so on.
 
-    What slows the machine down for a while so hits all of them, and their ratios turn by turn stay.
+    A temporary slowdown of the machine thus affects all of them, and their ratios in each turn stay.
 
     Args:
-        works: what to time, by name.
-        repeats: turns that are timed.
-        warm_up: whether a turn that is not timed goes before; the first call of anything is slower.
-        clock: in seconds; `time.process_time` counts what this process works, whatever else runs.
+        works: calls to time, by name.
+        repeats: number of timed turns.
+        warm_up: whether to start with an untimed turn, since first calls are slower.
+        clock: in seconds; `time.process_time` counts only the work of this process.
     """
     seconds: dict[str, list[float]] = {name: [] for name in works}
     for turn in range(-warm_up, repeats):
@@ -49,7 +49,7 @@ def take_turns(
 
 
 def spread(values: Sequence[float] | np.ndarray) -> Spread:
-    """Median, lowest and highest, of four digits."""
+    """Median, lowest and highest, to four digits."""
     ends = {"median": np.median(values), "low": np.min(values), "high": np.max(values)}
     return {name: float(f"{value:.4g}") for name, value in ends.items()}
 
@@ -59,13 +59,13 @@ def exponent(sizes: Sequence[float], seconds: np.ndarray) -> Spread:
 
     Args:
         sizes: of the work, ``(N,)``.
-        seconds: that it took, ``(turns, N)``.
+        seconds: its times, ``(turns, N)``.
     """
     return spread([np.polyfit(np.log(sizes), np.log(turn), 1)[0] for turn in seconds])
 
 
 def peak_memory(command: Sequence[str]) -> int:
-    """Bytes that a program has in memory at most.
+    """Peak memory of a program, in bytes.
 
     Raises:
         subprocess.CalledProcessError: it fails.

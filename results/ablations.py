@@ -3,8 +3,8 @@
     python results/ablations.py
 
 Every variant of `AVFFMAE` is trained from random weights: ``--first-steps`` of stage one, then ``--steps``
-of stage two. That is minutes, where the paper has hundreds of epochs: a difference that shows is one at
-this budget, and one that does not show may show later.
+of stage two. This takes minutes, where the paper trains for hundreds of epochs: the differences hold for this
+budget, and longer training may reveal others.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def stage_one_random_masks(
 
 
 class NoTranslation(AVFFMAE):
-    """A2V and V2A are given zeros, so their output is a learned token, the same for every clip and moment."""
+    """A2V and V2A get zeros, so their output is a learned token, the same for every clip and moment."""
 
     def __init__(self, config: AVFFMAEConfig) -> None:
         super().__init__(config)
@@ -72,7 +72,7 @@ class NoTranslation(AVFFMAE):
 
 @dataclass(frozen=True)
 class Variant:
-    """What is different: class, fields of the config, stage one, the input taken away in stage two."""
+    """The differences: class, fields of the config, stage one, the input removed in stage two."""
 
     family: type[AVFFMAE] = AVFFMAE
     config: dict[str, Any] = field(default_factory=dict)
@@ -94,7 +94,7 @@ VARIANTS = {
 
 
 def build(variant: Variant, seed: int) -> AVFFMAE:
-    """With random weights, the same for all variants."""
+    """A variant with random weights, the same for all variants."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return variant.family(replace(CONFIG, **variant.config))
@@ -120,7 +120,7 @@ def compare(variants: dict[str, Variant], options: Options, first_steps: int) ->
         seed, variant, folder = key["seed"], variants[key["variant"]], options.folder(key)
         model, rate, measured = build(variant, seed), ENCODER_LR, {}
         if variant.first:
-            # Those with one stream in stage two share the full model's stage one: its folder holds it.
+            # Variants with one stream in stage two share the full model's stage one, stored in its folder.
             shared = {"stage": "one", **key, "variant": "full" if variant.without else key["variant"]}
             config = options.config(seed, ENCODER_LR, lr=ENCODER_LR, steps=first_steps)
             retrieval = pretrain(model, real, config, options.folder(shared), objective=variant.first)

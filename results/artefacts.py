@@ -1,17 +1,17 @@
-"""Traces of a generator, learned on drawings and on forged recordings: what are they worth on people?
+"""Traces of a generator, learned on drawings and on forged recordings: do they help on people?
 
     avff synth data/avff-small --clips 1000 --identities 100
     avff forge data/grid-s1 --out data/forge-grid
     for name in avff-small forge-grid wild; do avff prepare data/$name --out data/face/$name; done
     python results/artefacts.py data/face data/wild
 
-Two detectors with nothing but a detail path are trained for each mix of sources and each seed: one that hears
-the voice, and one that sees the picture. Then they tell AI-made clips of people from genuine clips of the
-same group, of which most are the same person's and some the same recording: codec and source, which tell
-whole groups apart, are the same there, or nearly. Beside each number stand what the shipped detectors make
-of these clips, and two probes that look at a file's size, rate and format alone, one fitted to the labels of
-the other groups, and one to those of the other people of the same group. Nothing else is fitted to clips of
-people, and nothing was chosen by these results.
+Two detectors that consist only of a detail path are trained for each mix of sources and each seed: one takes
+the voice, the other the picture. They then score AI-made clips of people against genuine clips of the same
+group, most of them of the same person and some from the same recording: codec and source, which separate
+whole groups, are the same there, or nearly so. For comparison, the results hold those of the shipped
+detectors, and of two probes that use only a file's size, rate and format, one fitted to the labels of the
+other groups, and one to those of the other people of the same group. Nothing else is fitted to clips of
+people, and these results decided nothing.
 """
 
 from __future__ import annotations
@@ -54,12 +54,12 @@ MIXES = {"drawings": ("avff-small",), "forged recordings of one person": ("forge
 MATCHED = ("lip2speech", "lip2speech-unit", "transface-demo.github.io", "PersonaTalk")
 SHIPPED = ("avff-tiny", "avffmae-tiny")
 RESAMPLES = 2000
-MIN_SOURCES = 6  # people of a group, to fit a probe to some and test it on others
+MIN_SOURCES = 6  # people in a group, to fit a probe to some of them and test it on others
 OUT = HERE / "artefacts.json"
 
 
 class StreamDetector(Detector):
-    """The detail path of one stream and a linear head: nothing compares the streams."""
+    """The detail path of one stream and a linear head; the streams are not compared."""
 
     config: AVFFConfig
     config_class = AVFFConfig
@@ -118,7 +118,7 @@ def main(
         shards: folder with the shards of each source, of faces at 64 pixels.
         wild: the clips of people, with their manifest.csv, for the probes.
         mixes: keys of `MIXES`.
-        seeds: one pair of detectors of each mix with each.
+        seeds: each mix has a pair of detectors for each seed.
         steps, batch_size, lr: of each training.
         runs: folder for states.
         out: JSON file; runs that it holds are not repeated.
@@ -157,7 +157,7 @@ def main(
                 record["at_home"][stream] = auc([row.label for row in home_rows], at_home)
                 real = at_home[[row.label == 0 for row in home_rows]]
                 found, rows = scored(model, people)
-                # In units of the spread of genuine clips at home, so that the streams can be compared.
+                # In units of the spread of genuine clips of the training source, to make streams comparable.
                 logits[stream] = (found - real.mean()) / real.std()
             either = np.maximum(logits["voice"], logits["picture"])
             record |= {name: by_group(values, rows) for name, values in [*logits.items(), ("either", either)]}
@@ -167,7 +167,7 @@ def main(
 
 
 def examples(shards: Path, source: str, stream: Stream) -> list[StoredExample]:
-    """All clips of a source; those in which the stream went through no generator count as real."""
+    """All clips of a source; a clip counts as real if this stream went through no generator."""
     found = []
     for example in read_shards(shards / source, AVFF.tiny().spec):
         method = METHODS[example.row.method]
@@ -190,16 +190,16 @@ def scored(model: Detector, clips: Sequence[StoredExample]) -> tuple[np.ndarray,
 
 
 def by_group(scores: np.ndarray, rows: Sequence[Row]) -> dict[str, Any]:
-    """AUC of AI-made against genuine clips of the same group: of each group, each method, and together.
+    """AUC of AI-made against genuine clips of the same group: for each group, each method, and together.
 
     Returns:
-        ``matched``, over pairs of two clips of one of `MATCHED`, with its 95 % interval over groups and the
-        AUC without each of them; ``groups`` and ``methods``, over the pairs of any one group.
+        ``matched``, over pairs of clips within one of `MATCHED`, with its 95 % interval over groups and the
+        AUC without each of them; ``groups`` and ``methods``, over pairs within any one group.
     """
     fake, groups = (np.array([row.label == 1 for row in rows]), np.array([row.group for row in rows]))
 
     def wins(chosen: np.ndarray, name: str) -> tuple[float, int]:
-        """Pairs of a chosen clip and a genuine one of a group that the chosen one wins, and all pairs."""
+        """Pairs of a chosen and a genuine clip of a group: number won by the chosen one, and of all."""
         high, low = scores[chosen & (groups == name)], scores[~fake & (groups == name)]
         ahead = high[:, None] - low
         return float((ahead > 0).sum() + 0.5 * (ahead == 0).sum()), ahead.size
@@ -237,12 +237,12 @@ def by_group(scores: np.ndarray, rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def probed(rows: Sequence[Row]) -> dict[str, Any]:
-    """AUCs of a probe of size, rate and format, fitted to other groups, and to other people of the group."""
+    """AUCs of probes of size, rate and format, fitted to other groups, and to other people of the group."""
     table = np.array([list(measure(row.path).features["metadata"].values()) for row in rows])
     fake = np.array([row.label == 1 for row in rows])
     groups, sources = (np.array([getattr(row, name) for row in rows]) for name in ("group", "source"))
     elsewhere = cross_validated_scores(table, fake, groups, seed=0)
-    within = np.full(len(rows), 0.5)  # chance, where a group is too small to fit anything
+    within = np.full(len(rows), 0.5)  # chance, if a group is too small for a fit
     for name in MATCHED:
         here = groups == name
         if min(len(set(sources[here & fake])), len(set(sources[here & ~fake]))) >= MIN_SOURCES:

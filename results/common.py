@@ -33,23 +33,23 @@ from avff_lib.training.objectives import Objective, classification_loss, pretrai
 from avff_lib.utils.atomic import atomic_write
 
 HERE = Path(__file__).parent
-LR = 2e-3  # of what stage two learns from random weights, as in train.py
+LR = 2e-3  # of the parts that stage two trains from random weights, as in train.py
 ENCODER_LR = 1e-3  # of encoders with random weights, in both stages
-PRETRAINED_LR = 0.0  # of encoders that stage one has trained: they stay as they are, which is quick
+PRETRAINED_LR = 0.0  # of encoders that stage one has trained: they are frozen, which is fast
 
 
 @dataclass(frozen=True)
 class Options:
-    """Of every experiment.
+    """Options of every experiment.
 
     Attributes:
-        out: JSON file that takes the results; runs that it holds are not repeated.
-        shards: what ``avff prepare`` made of the corpus.
+        out: JSON file for the results; runs that it holds are not repeated.
+        shards: the corpus, prepared by ``avff prepare``.
         data: the corpus itself, for its ``corpus.json``.
         runs: folder for the states of unfinished runs.
         steps: of each training run.
-        batch_size: windows a step.
-        seeds: one run of everything with each.
+        batch_size: windows per step.
+        seeds: everything is run once with each.
         threads: of the processor; the last digits of the results depend on it.
         precision: of the training.
     """
@@ -87,7 +87,7 @@ class Options:
         return {name: [example for example in examples if example.row.split == name] for name in SPLITS}
 
     def folder(self, key: dict[str, Any]) -> Path:
-        """For the states of one run; it can be removed once the run is in the table."""
+        """Folder for the states of one run; it can be removed once the run is in the table."""
         return self.runs / self.out.stem / "-".join(str(value).replace(" ", "_") for value in key.values())
 
     def config(self, seed: int, encoder_lr: float, **changed: Any) -> TrainConfig:
@@ -95,7 +95,7 @@ class Options:
         return TrainConfig(**{**common, "lr": LR, "encoder_lr": encoder_lr, "seed": seed, **changed})
 
     def table(self, **settings: Any) -> Table:
-        """The results so far; ``settings`` are those that this experiment adds."""
+        """The results so far; ``settings`` are this experiment's additional ones."""
         torch.set_num_threads(self.threads)
         common = {name: getattr(self, name) for name in ("steps", "batch_size", "precision")}
         settings = {**common, "lr": LR, "augment": "mirrored", **settings}
@@ -103,7 +103,7 @@ class Options:
 
 
 class Table:
-    """A JSON file with a record a run, rewritten after each; a run that is in it is not repeated.
+    """A JSON file with a record per run, rewritten after each run; runs that it holds are not repeated.
 
     Raises:
         AVFFError: the file holds runs with other settings.
@@ -111,7 +111,7 @@ class Table:
 
     def __init__(self, path: Path, header: dict[str, Any]) -> None:
         """``header`` holds ``corpus`` and ``settings``, which must stay the same."""
-        self.path, self.header = path, json.loads(json.dumps(header))  # as JSON gives it back
+        self.path, self.header = path, json.loads(json.dumps(header))  # as JSON returns it
         before = json.loads(path.read_text()) if path.exists() else {"records": [], **self.header}
         for name, value in self.header.items():
             if before[name] != value:
@@ -143,13 +143,13 @@ class Table:
 
 
 def write_result(content: dict[str, Any], path: Path) -> None:
-    """Write what an experiment measured as JSON; no file is left half written."""
+    """Write an experiment's measurements as JSON; no file is left incomplete."""
     with atomic_write(path) as partial:
         partial.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def summary(records: list[dict[str, Any]], names: list[str]) -> list[dict[str, Any]]:
-    """Mean, minimum and maximum over the seeds of every number, a row for each value of ``names``."""
+    """Mean, minimum and maximum of every number over the seeds, one row for each value of ``names``."""
     groups: dict[tuple, list[dict[str, Any]]] = defaultdict(list)
     for record in records:
         groups[tuple(record[name] for name in names)].append(record)
@@ -184,7 +184,7 @@ def pretrain(
     objective: Objective = pretraining_loss,
     augment: Augment = LIGHT,
 ) -> float:
-    """Stage one; returns the retrieval accuracy, as a mean over the last tenth of the steps."""
+    """Stage one; return the retrieval accuracy, as a mean over the last tenth of the steps."""
     history = fit(model, objective, AVDataset(real, model.spec, transforms=augment), config, folder)
     last = [record["retrieval"] for record in history[-max(1, config.steps // 10) :]]
     return round(sum(last) / len(last), 4)
@@ -193,13 +193,13 @@ def pretrain(
 def train_detector(
     model: Detector, train: list[Example], options: Options, seed: int, folder: Path, encoder_lr: float
 ) -> None:
-    """Stage two, for a fixed number of steps: nothing is chosen by looking at a test."""
+    """Stage two, for a fixed number of steps: no choice depends on test results."""
     dataset = AVDataset(train, model.spec, transforms=Augment())
     fit(model, classification_loss, dataset, options.config(seed, encoder_lr), folder)
 
 
 def measure(model: Detector, examples: list[Example]) -> dict[str, Any]:
-    """Score clips; returns what `separation` does."""
+    """Score clips; return the same as `separation`."""
     return separation(examples, score_examples(model, examples))
 
 
@@ -225,7 +225,7 @@ def separation(examples: list[Example], scores: np.ndarray) -> dict[str, Any]:
 
 
 def blank(model: Detector, stream: Literal["audio", "video"]) -> None:
-    """Take one stream from a model, in training and in scoring: that input is its mean everywhere."""
+    """Remove one stream from a model, in training and in scoring: that input is its mean everywhere."""
     features = model.forward_features
     name, mean = ("frames", 0.0) if stream == "video" else ("audio", getattr(model.config, "audio_mean", 0.0))
 

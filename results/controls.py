@@ -2,15 +2,15 @@
 
     python results/controls.py
 
-The audio of FVRA clips is real and so is the video of RVFA clips: a detector that was trained on nothing
-else, and lacks the fake stream, can tell them from real clips only by a flaw of the corpus. One
-that was trained on shuffled labels can have learned nothing that holds for the test people. A single run
-of it may stand off 0.5 either way all the same, as what it learns by heart need not be neutral. So every
-deal is used twice, as it is and the other way round, and the mean counts. That does not take all of it
-out: both runs of a pair came out on the same side of 0.5 (0.62 and 0.54, 0.47 and 0.38, 0.62 and 0.58),
-so three seeds show a gross leak of the true labels, and not a small one.
-With 240 real and 144 fake test clips the standard error of an AUC at chance is 0.03, and more seeds
-do not lower it, since the test people stay the same: look at the interval over people.
+The audio of FVRA clips is real, and so is the video of RVFA clips: a detector that is trained only on these,
+without the fake stream, can separate them from real clips only by a flaw of the corpus. A detector that is
+trained on shuffled labels cannot learn anything that holds for the test people. A single run of it may still
+deviate from 0.5 either way, since the clips that it memorises need not be neutral. So every assignment of
+labels is used twice, as it is and inverted, and the mean counts. That does not remove the whole deviation:
+both runs of a pair ended on the same side of 0.5 (0.62 and 0.54, 0.47 and 0.38, 0.62 and 0.58), so three
+seeds can show a gross leak of the true labels, but not a small one.
+With 240 real and 144 fake test clips, the standard error of an AUC at chance is 0.03, and more seeds do not
+lower it, since the test people stay the same: see the interval over people.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from avff_lib.data.examples import Example
 from avff_lib.models import Detector
 
 OPTIONS = Options(HERE / "controls.json")
-# name -> the stream that is taken away, and the only category of forgeries
+# name -> the stream that is removed, and the only category of forgeries
 ALONE: dict[str, tuple[Literal["audio", "video"], str]] = {
     "audio alone on FVRA": ("video", "FVRA"),
     "video alone on RVFA": ("audio", "RVFA"),
@@ -38,7 +38,7 @@ SHUFFLED = "shuffled labels"
 
 
 def shuffled(examples: Sequence[Example], seed: int) -> list[Example]:
-    """The same clips with labels dealt anew, the same share of fakes to each method and to real clips."""
+    """The same clips with shuffled labels, the same share of fakes in each method and in real clips."""
     rng = np.random.default_rng(seed)
     methods = np.array([example.row.method for example in examples])
     share = np.mean([example.row.label for example in examples])
@@ -50,7 +50,7 @@ def shuffled(examples: Sequence[Example], seed: int) -> list[Example]:
 
 
 def labelled(example: Example, label: int) -> Example:
-    """A clip with another label, which holds for all of it."""
+    """A clip with another label for its whole length."""
     return replace(example, row=replace(example.row, label=label, fake_segments=()))
 
 
@@ -69,7 +69,7 @@ def main(options: Options = OPTIONS, first: Path = Path("runs/avffmae/one")) -> 
 
     Args:
         options: of every experiment.
-        first: model that stage one left.
+        first: model from stage one.
     """
     model = Detector.from_pretrained(first)
     table = options.table(family=type(model).__name__, encoder_lr=PRETRAINED_LR)

@@ -1,10 +1,10 @@
-"""How do the shipped models fare at the hard level?
+"""How do the shipped models perform at the hard level?
 
     avff synth data/avff-hard --clips 600 --identities 120 --seed 2027 --level hard
     avff prepare data/avff-hard --out data/hard-shards
     python results/hard_level.py
 
-The models were trained at the medium level. All 600 clips are of people whom they have never met.
+The models were trained at the medium level. All 600 clips are of people who are not in their training data.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ def main(
     out: Path = HERE / "hard-level.json",
     threads: int = 2,
 ) -> None:
-    """Score every clip with both.
+    """Score every clip with both models.
 
     Args:
         data: the corpus, for its ``corpus.json``.
-        shards: what ``avff prepare`` made of it.
+        shards: the corpus, prepared by ``avff prepare``.
         out: JSON file for the results.
         threads: of the processor.
     """

@@ -1,11 +1,11 @@
-"""What is stage one worth when labels are few?
+"""What does stage one contribute when labels are few?
 
     python results/label_efficiency.py
 
-Stage two gets 1, 5, 10, 50 and 100 % of the labelled training clips, the smaller sets being parts of the
-larger ones, and starts from stage one or from random weights. Both arms take the same steps on the same
-batches; the encoders are frozen where they are pre-trained and learn at 1e-3 where not. A few clips
-are learned by heart: the number of steps is fixed, and nothing stops early.
+Stage two gets 1, 5, 10, 50 and 100 % of the labelled training clips, each set containing the smaller ones,
+and starts from stage one or from random weights. Both arms take the same steps on the same batches;
+pre-trained encoders are frozen, the others learn at 1e-3. Small sets are memorised: the number of steps is
+fixed, without early stopping.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from avff_lib.models import Detector
 OPTIONS = Options(HERE / "label-efficiency.json")
 PERCENTS = (1, 5, 10, 50, 100)
 RATES = {"pre-trained": PRETRAINED_LR, "from scratch": ENCODER_LR}
-MIN_CLIPS = 4  # of either class
+MIN_CLIPS = 4  # of each class
 
 
 def labelled(examples: Sequence[Example], percent: float, seed: int) -> list[Example]:
-    """So much of either class; what is in a smaller share is in a larger one of the same seed."""
+    """This percentage of each class; with the same seed, larger sets contain the smaller ones."""
     rng = np.random.default_rng(seed)
     chosen = []
     for label in (0, 1):
@@ -44,7 +44,7 @@ def main(options: Options = OPTIONS, first: Path = Path("runs/avffmae/one")) -> 
 
     Args:
         options: of every experiment.
-        first: model that stage one left.
+        first: model from stage one.
     """
     pretrained = Detector.from_pretrained(first)
     table = options.table(family=type(pretrained).__name__, encoder_lr=RATES, fewest_clips=MIN_CLIPS)

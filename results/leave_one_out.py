@@ -1,12 +1,12 @@
-"""Is a forgery detected that was not in the training data?
+"""Does a detector find forgeries that were not in its training data?
 
     python results/leave_one_out.py
 
-Each of the methods in turn is left out of stage two, and its test clips are told from the real test
-clips. A run with nothing left out gives the same methods when they were trained on. Nothing is chosen on
-validation clips. No window is made a pseudo fake: that would show training what a shifted voice is.
-Stage one is shared, as it uses real clips only. Methods have traces in common, so "unseen"
-holds for the method and not for each trace: without revoiced, swapped_revoiced still shows a vocoder.
+Each of the methods in turn is left out of stage two, and its test clips are scored against the real test
+clips. A run with nothing left out gives the AUCs of the same methods when they are in the training data.
+Nothing is chosen on validation clips. No pseudo fakes are used, since they would show shifted voices in
+training. Stage one is shared, since it uses only real clips. Methods have traces in common, so "unseen" holds
+for the method, not for each trace: without revoiced, swapped_revoiced still shows a vocoder.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def main(options: Options = OPTIONS, first: Path = Path("runs/avffmae/one")) -> 
 
     Args:
         options: of every experiment.
-        first: model that stage one left.
+        first: model from stage one.
     """
     model = Detector.from_pretrained(first)
     table = options.table(family=type(model).__name__, encoder_lr=PRETRAINED_LR)

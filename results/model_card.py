@@ -1,4 +1,4 @@
-"""Write the model cards of the shipped checkpoints from what `train.py` measured.
+"""Write the model cards of the shipped checkpoints from the measurements of `train.py`.
 
 python results/model_card.py
 """
@@ -60,15 +60,15 @@ these splits.
 
 Stage one, self-supervised on the real training clips: {one["steps"]} steps of {one["batch_size"]} windows
 ({AUGMENTED[one["augment"]]}), AdamW with a peak learning rate of {one["lr"]:g}.
-In its last 50 steps the slice of the video that belongs to a slice of the audio was the nearest of the
-whole batch in {result["retrieval"]:.1%} of cases (chance: {1 / (8 * one["batch_size"]):.1%}).
-The folder `stage-one` holds the weights as they were then, for other labels: `avff train --init`.
+In its last 50 steps, the matching video slice was the nearest of the whole batch to an audio slice in
+{result["retrieval"]:.1%} of cases (chance: {1 / (8 * one["batch_size"]):.1%}).
+The folder `stage-one` holds the weights after stage one, for training on other labels: `avff train --init`.
 
 Stage two, supervised: {two["steps"]} steps at {two["lr"]:g}, the encoders at {two["encoder_lr"]:g}
 ({AUGMENTED[two["augment"]]}).
 There is one run of stage one, and one of stage two with each of the seeds {seeds}; seed {result["shipped"]}
 has the best AUC on the validation people and is shipped. The threshold {shipped["threshold"]:.3f} has the
-best balanced accuracy there. All of it ran on a CPU.
+best balanced accuracy there. All training ran on a CPU.
 
 ## Results on the test people
 
@@ -78,24 +78,24 @@ AUC against all real clips ({shipped["counts"]["real"]}):
 |---|---|---|---|---|
 {table}
 
-At the threshold the balanced accuracy is {shipped["balanced_accuracy"]:.3f}; the equal error rate is
-{shipped["eer"]:.3f}. All numbers stand in `results/{name}.json`.
+At the threshold, the balanced accuracy is {shipped["balanced_accuracy"]:.3f}; the equal error rate is
+{shipped["eer"]:.3f}. All numbers are in `results/{name}.json`.
 
 Scores are calibrated on {fitted.clips} validation clips of {fitted.identities} people (temperature
-{fitted.temperature:.2f}, bias {fitted.bias:.2f}), single windows on theirs. At the threshold {fitted.fpr:.1%}
-of the real ones among these reach it, and {fitted.fnr:.1%} of the fake ones do not, each measured by a fit
+{fitted.temperature:.2f}, bias {fitted.bias:.2f}), single windows on theirs. Of these clips, {fitted.fpr:.1%}
+of the real ones reach the threshold, and {fitted.fnr:.1%} of the fake ones do not, each measured by a fit
 to other people; scores from {fitted.unsure[0]:.2f} to {fitted.unsure[1]:.2f} give no label. On the test
-people the Brier score is
+people, the Brier score is
 {shipped["calibration"]["brier"]:.3f} and the expected calibration error {shipped["calibration"]["ece"]:.3f}.
 `ood.safetensors` holds the Mahalanobis detectors that were fitted to features of the validation clips; files
-that are out of distribution are undetermined. How many that are, of drawn clips, of another renderer's and of
-people, stands in `results/wild.json`.
+that are out of distribution are undetermined. `results/wild.json` gives their numbers among drawn clips,
+clips of another renderer, and clips of people.
 
 ## Limits
 
 It was trained on no human face and no human voice: on a video of a real person its score means nothing, and
 it must not be used to accuse or to clear anybody. {missed}It knows ten forgeries of one corpus;
-`results/leave-one-out.json` tells how well a model detects forgeries that it was not trained on.
+`results/leave-one-out.json` measures the detection of forgeries that are not in the training data.
 """
 
 
@@ -122,8 +122,8 @@ def sync_card(name: str, model: SyncNet, result: dict[str, Any]) -> str:
     fitted, real = model.config.calibration, shipped["wild"]["as it is"]
     return f"""# {name}
 
-A `SyncNet` of {count_parameters(model):,} parameters: it tells whether lips and voice belong to one moment,
-and by how much they are apart. It knows no other trace of a forgery. A window lasts {spec.duration:g} s:
+A `SyncNet` of {count_parameters(model):,} parameters: it decides whether lips and voice belong to one moment
+and measures their lag. It detects no other trace of a forgery. A window lasts {spec.duration:g} s:
 {spec.frame_count} crops of the mouth of {spec.image_size} x {spec.image_size} pixels and audio at
 {spec.sample_rate // 1000} kHz, at lags of up to {model.lags[-1]:g} s to either side.
 
@@ -137,31 +137,32 @@ commands.
 
 ## Results
 
-Real clips against the same clips with their voices shifted by 0.2, 0.4 and 0.6 s to either side. Nobody in
-them was trained on; the other renderer and its synthesiser share no code with that of the training data.
+Real clips against the same clips with their voices shifted by 0.2, 0.4 and 0.6 s to either side. None of
+their people are in the training data; the other renderer and synthesiser share no code with those of the
+training data.
 
 | clips | AUC (95 % interval) | AUC without the search over lags | clips | people or sources |
 |---|---|---|---|---|
 {rows}
 
-Labels of the clips of wild, which are of about 90 people. Nothing was trained or fitted on them; that the
-validation clips are changed by `{run["augment"]}` was decided after a look at the labels of an earlier model.
+Labels of the clips of wild, which show about 90 people. Nothing was trained or fitted on them; the decision
+to change the validation clips by `{run["augment"]}` followed a look at the labels of an earlier model.
 
 | clips | in sync | out of sync | undetermined |
 |---|---|---|---|
 {verdicts}
 
 It is calibrated on {fitted.clips} clips of {fitted.identities} people, nearly all of them drawn. All numbers
-stand in `results/people.json`.
+are in `results/people.json`.
 
 ## Limits
 
 "In sync" does not mean real: a face or a voice that was made to fit the other is in sync. "Out of sync" does
-not mean forged: careless editing and slow recordings are, too. Of {real["clips"]} genuine clips of people
-{real["out of sync"]} are called out of sync, and {fitted.fpr:.1%} of the validation clips that are in sync:
-it must not be used to accuse or to clear anybody. How often it errs was measured on the few people above, and
-on nobody else. Dubbed films, several speakers, music and covered mouths were not measured on people; what
-breaks it on drawings stands in `results/sync-factors.json`.
+not mean forged: careless editing and slow recordings are also out of sync. It labels {real["out of sync"]} of
+{real["clips"]} genuine clips of people out of sync, and {fitted.fpr:.1%} of the validation clips that are in
+sync: it must not be used to accuse or to clear anybody. Its error rates were measured only on the few people
+above. Dubbed films, several speakers, music and covered mouths were not measured on people;
+`results/sync-factors.json` shows what breaks it on drawings.
 """
 
 

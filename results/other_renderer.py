@@ -2,11 +2,11 @@
 
     python results/other_renderer.py data/other
 
-A detector trained on the embedded corpus has seen one renderer. These clips show how far the detector, and
-its test for inputs out of distribution, depend on that one. Heads are ellipsoids met by the rays of a pinhole
-camera, with features as bumps on the surface (parallax and bump mapping). Voices are sums of sinusoids and
-filtered noise (Serra and Smith, 1990). Half of the clips are real: one track of phones moves the lips and
-makes the voice. In the fakes one of the two comes from elsewhere.
+A detector trained on the embedded corpus knows one renderer. These clips show how far the detector, and its
+test for inputs out of distribution, depend on it. Heads are ellipsoids, hit by the rays of a pinhole camera,
+with features as bumps on the surface (parallax and bump mapping). Voices are sums of sinusoids and filtered
+noise (Serra and Smith, 1990). Half of the clips are real: a single track of phones drives lips and voice. In
+the fakes, one of the two comes from elsewhere.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PEOPLE = 20
 HEIGHT, WIDTH, FPS, SECONDS = 192, 256, 25, 3.6
 SAMPLE_RATE, TRACK_RATE = 16_000, 100  # Hz, of the voice and of the track of phones
 SHIFT = (0.2, 0.6)  # seconds of a shifted voice, in either direction
-MARGIN = SHIFT[1]  # seconds of speech before and behind a clip
+MARGIN = SHIFT[1]  # seconds of speech before and after a clip
 
 # Seconds; formants 1 to 3 in Hz; amplitudes of voice and noise, center of the noise in Hz; opening, spreading
 # and rounding of the mouth.
@@ -66,7 +66,7 @@ HEAD = (0.74, 1.0, 0.85)  # half-axes
 EYE_X, EYE_Y, MOUTH_Y = 0.30, -0.10, 0.50
 CAMERA, HORIZON = 6.0, 0.45 * HEIGHT  # distance of the camera, and the row of the picture at its height
 FOCAL = 0.35 * HEIGHT * CAMERA  # pixels
-TEXELS, REACH = 320, 1.3  # side of the map of a face in texels; it reaches from -REACH to REACH
+TEXELS, REACH = 320, 1.3  # side of the map of a face in texels; it extends from -REACH to REACH
 IVORY, CAVITY, TONGUE = np.array([(0.88, 0.85, 0.81), (0.12, 0.04, 0.04), (0.6, 0.25, 0.25)])  # RGB in [0, 1]
 
 Layers = Iterator[tuple[np.ndarray, np.ndarray]]  # opacity (H, W) and color (3,), from behind to the front
@@ -74,7 +74,7 @@ Layers = Iterator[tuple[np.ndarray, np.ndarray]]  # opacity (H, W) and color (3,
 
 @dataclass(frozen=True, eq=False)
 class Person:
-    """Looks, voice and manner of speaking of one person; colors are RGB in [0, 1]."""
+    """Appearance, voice and way of speaking of one person; colors are RGB in [0, 1]."""
 
     face: np.ndarray  # `paint_face`
     slopes: np.ndarray
@@ -242,7 +242,7 @@ def render(person: Person, lips: np.ndarray, rng: np.random.Generator) -> np.nda
 
 
 def paint_room(person: Person, light: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """What stays ``(3, HEIGHT, WIDTH)``: an unsharp room, and the neck and shoulders before it."""
+    """The static parts ``(3, HEIGHT, WIDTH)``: a blurred room, and the neck and shoulders in front of it."""
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     room = rng.uniform(0.75, 1, (3, 1, 1)) * rng.uniform(0.15, 0.6)
     room = (room * (1 + 0.25 * cloud(rng, (HEIGHT, WIDTH), slope=1.6))).astype(np.float32)
@@ -265,7 +265,7 @@ def paint_room(person: Person, light: np.ndarray, rng: np.random.Generator) -> n
 def look(
     rows: slice, columns: slice, rotation: np.ndarray, shift: np.ndarray
 ) -> tuple[np.ndarray, list[float]]:
-    """In a turned and shifted head's coordinates: the pixels' rays ``(3, H, W)``, and the camera's place."""
+    """The pixels' rays ``(3, H, W)`` and the camera's position, in the coordinates of a moved head."""
     y, x = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)[:, rows, columns]
     x, y = x - WIDTH / 2 - float(shift[0]), y - HORIZON - float(shift[1])
     rays = np.stack([x / FOCAL, y / FOCAL, -np.ones_like(x)])
@@ -275,10 +275,10 @@ def look(
 def hit(
     view: np.ndarray, eye: list[float], center: Sequence[float], axes: Sequence[float | np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """An ellipsoid as the camera sees it.
+    """An ellipsoid as seen by the camera.
 
     Args:
-        view, eye: what `look` returns.
+        view, eye: as `look` returns them.
         center: of the ellipsoid.
         axes: its half-axes, each a number or ``(H, W)``.
 
@@ -323,7 +323,7 @@ def paint_head(
 
     Args:
         image: changed in place.
-        person: whose head it is.
+        person: the person with this head.
         light: unit vector towards the lamp.
         rotation: of the head, ``(3, 3)``.
         shift: of the head, in pixels ``(2,)``.
@@ -411,7 +411,7 @@ def mouth(person: Person, u: np.ndarray, v: np.ndarray, shape: list[float]) -> L
 
 @dataclass(frozen=True)
 class Plan:
-    """One clip: who speaks, and how it is faked."""
+    """One clip: its speaker and its forgery."""
 
     seed: int
     index: int
@@ -420,7 +420,7 @@ class Plan:
 
 
 def plan_clips(clips: int, seed: int, people: int = PEOPLE, real: bool = False) -> list[Plan]:
-    """Half of the clips real and the fakes evenly by method, all people in both; or every clip ``real``."""
+    """Plans, half of them real and the fakes evenly by method, all people in both; or all ``real``."""
     methods = [
         "real" if real or (i + i // people) % 2 == 0 else FAKES[i // 2 % len(FAKES)] for i in range(clips)
     ]
@@ -448,7 +448,7 @@ def make_clip(plan: Plan) -> Clip:
 
 
 def write(out: Path, plan: Plan) -> Row:
-    """Write the clip of a plan into a folder; its row of the manifest."""
+    """Write the clip of a plan into a folder; return its row of the manifest."""
     path = out / f"{plan.index:04d}-{plan.method}.mp4"
     write_clip(make_clip(plan), path, crf=20 + plan.index % 7)
     segments = () if plan.method == "real" else ((0.0, SECONDS),)
@@ -468,11 +468,11 @@ def main(
 
     Args:
         out: folder.
-        clips: how many; half of them are real.
+        clips: number of clips; half of them are real.
         seed: the same seed gives the same clips.
-        people: how many speak.
-        real: make all clips real, to learn synchrony from.
-        workers: processes.
+        people: number of speakers.
+        real: make all clips real, for learning synchrony.
+        workers: number of processes.
     """
     out.mkdir(parents=True, exist_ok=True)
     rows = list(

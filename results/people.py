@@ -1,4 +1,4 @@
-"""From drawings to people: does synchrony that was learned on one kind of talking heads hold for another?
+"""From drawings to people: does synchrony, learned on one kind of talking head, transfer to another?
 
     python -c "from avff_lib.synth import write_corpus as w; w('data/avff-sync', clips=600, \\
         identities=200, seed=2027, level='hard', methods=())"
@@ -9,11 +9,11 @@
     python results/people.py data/mouth --augment STRONG --steps 300
     python results/people.py data/mouth --mixes "another renderer" "drawings and one speaker" --ship 0
 
-A `SyncNet` is trained on real clips alone, by contrast, from each of several sources. Then real clips of
-sources that it has not seen are told from the same clips with their voices shifted. The clips of grid-s1 are
-of one speaker, those of grid-others of seven more; wild are clips of about 90 people, on which nothing was
-trained or fitted, and one choice was made, which `ship_model` states. Intervals are over people, and over
-sources of clips in wild.
+A `SyncNet` is trained only on real clips, by contrast, from each of several sources. Then it scores real
+clips of unseen sources against the same clips with their voices shifted. The clips of grid-s1 are of one
+speaker, those of grid-others of seven more; wild holds clips of about 90 people, on which nothing was trained
+or fitted, and which decided one choice, stated in `ship_model`. Intervals are over people, and in wild over
+sources of clips.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ MIXES = {
 SHIPPED_MIX = "drawings and one speaker"  # so that the other renderer stays unseen
 TESTS = {"drawings": "avff-medium", "another renderer": "other", "GRID": "grid-others", "wild": "wild"}
 AUGMENTS = {"STRONG": STRONG, "UNSTEADY": UNSTEADY}
-VALIDATION = ("avff-medium", "other", "grid-others")  # of the first, the split for validation
+VALIDATION = ("avff-medium", "other", "grid-others")  # the first with its validation split only
 FORGED = {
     "RVFA": "AI-made voice, mostly fitted to the lips",
     "FVRA": "AI-made picture",
@@ -66,7 +66,7 @@ TRAINED_ON = (
     "real clips of drawn heads and of one person (speaker 1 of the GRID corpus, Cooke et al. 2006, "
     "CC BY 4.0), to tell whether lips and voice belong together; it knows no other trace of a forgery"
 )
-MAX_SECONDS = 12.0  # of a clip that are compared
+MAX_SECONDS = 12.0  # part of a clip that is compared
 OUT = HERE / "people.json"
 
 
@@ -88,7 +88,7 @@ def main(
     Args:
         shards: folder with the shards of each source.
         mixes: keys of `MIXES`.
-        seeds: one model of each mix with each.
+        seeds: each mix has a model for each seed.
         steps, batch_size, lr, augment: of the training.
         runs: folder for states and models.
         ship: seed of the model of `SHIPPED_MIX` that becomes the shipped `avff-people`.
@@ -137,7 +137,7 @@ def main(
 
 
 def commands_of(content: dict[str, Any]) -> list[str]:
-    """How to make the records again: a command for each seed and setting that they have."""
+    """Commands that reproduce the records: one for each seed and setting."""
     options = ("steps", "batch_size", "lr", "augment", "seed")
     runs: dict[tuple[Any, ...], list[str]] = {}
     for record in content["records"]:
@@ -159,14 +159,14 @@ def run_name(mix: str, augment: str, seed: int) -> str:
 
 
 def ship_model(model: SyncNet, shards: Path) -> dict[str, Any]:
-    """Calibrate a model, store it as `avff-people`, and count what it calls the clips of wild.
+    """Calibrate a model, store it as `avff-people`, and count its labels for the clips of wild.
 
-    It is calibrated on real clips of drawn heads of two renderers and of seven GRID speakers, none of whom it
-    was trained on, each clip once in sync and once with its voice shifted. They are changed by `UNSTEADY`, as
-    in training, since mouths of people are seen less well than drawn ones. (That was decided after a look at
-    wild: calibrated on clips as they are, an earlier model called 10 of its 101 genuine clips out of sync.)
-    Its features are not tested for what is out of distribution: agreement is compared with that of the same
-    clip at other lags, and where it is low at all of them the score lies in the unsure range.
+    It is calibrated on real clips of drawn heads of two renderers and of seven GRID speakers, none of them in
+    its training data, each clip once in sync and once with its voice shifted. They are changed by `UNSTEADY`,
+    as in training, since mouths of people are less clearly visible than drawn ones. (This was decided after a
+    look at wild: calibrated on unchanged clips, an earlier model labelled 10 of its 101 genuine clips out of
+    sync.) Its features are not tested for being out of distribution: agreement is compared with that of the
+    same clip at other lags, and if it is low at all of them, the score lies in the unsure range.
     """
     rng = np.random.default_rng(0)
     real = [
@@ -195,19 +195,19 @@ def ship_model(model: SyncNet, shards: Path) -> dict[str, Any]:
 
 
 def in_memory(example: StoredExample, rng: np.random.Generator) -> Example:
-    """A clip changed by `UNSTEADY`, but for its speed."""
+    """A clip changed by `UNSTEADY`, except for its speed."""
     return Example(example.row, UNSTEADY(example.clip, rng))
 
 
 def out_of_sync(example: Example | StoredExample, seconds: float) -> Example:
-    """A real clip as a fake one, with its voice late by some seconds."""
+    """A real clip, turned into a fake one by delaying its voice by some seconds."""
     clip = shifted(example.clip, seconds)
     row = replace(example.row, label=1, category="RVFA", method="shifted", fake_segments=((0.0, clip.end),))
     return Example(row, clip)
 
 
 def verdicts(model: SyncNet, examples: Sequence[FilePart]) -> dict[str, Any]:
-    """How many clips get each label, and from how many sources those that are called out of sync come."""
+    """The number of clips with each label, and of the sources of those labelled out of sync."""
     scored, skipped = score_readable(model, examples)
     labels = Counter(entry.prediction.label for entry in scored)
     alarms = {
@@ -222,7 +222,7 @@ def verdicts(model: SyncNet, examples: Sequence[FilePart]) -> dict[str, Any]:
 
 
 def real_test_clips(folder: Path, spec: InputSpec) -> list[StoredExample]:
-    """Real clips of a test that show a face for a window: of the split for tests, where there is one."""
+    """Real clips of a test that show a face for a window; only the test split, if there is one."""
     return [
         example
         for example in read_shards(folder, spec)
@@ -233,7 +233,7 @@ def real_test_clips(folder: Path, spec: InputSpec) -> list[StoredExample]:
 
 
 def separation(model: SyncNet, examples: Sequence[StoredExample]) -> dict[str, Any]:
-    """How well real clips are told from the same clips with a shifted voice.
+    """How well real clips are separated from the same clips with a shifted voice.
 
     Returns:
         AUC and interval of the model's score, which searches over lags; AUC at a lag of 0, and of the best
@@ -274,7 +274,7 @@ def told_from_shifted(scores: np.ndarray, groups: Sequence[str]) -> dict[str, An
 
     Args:
         scores: ``(N, 1 + S)``, of each clip as it is and with its voice shifted in S ways; higher is worse.
-        groups: of each clip; its twins belong to the same.
+        groups: the group of each clip and its twins.
     """
     labels = np.broadcast_to(np.arange(scores.shape[1]) > 0, scores.shape).ravel()
     members = np.repeat(groups, scores.shape[1])

@@ -1,12 +1,12 @@
-"""From drawings to people: does synchrony that was learned on drawn heads hold for people?
+"""From drawings to people: does synchrony, learned on drawn heads, transfer to people?
 
     python results/real_sync.py FOLDER --steps 600
 
-Stage one is trained on real clips of the corpus with the augmentation `STRONG`. Then, with no label and
-no further training, real clips of a folder are told from the same clips with the voice shifted: by
-the mean cosine between the changes of both streams, and beside it by ``avff sync``, which learned nothing.
-Real test clips of the corpus show what is lost in the transfer. The clips of the folder should be in time
-and a few seconds long, one speaker each; no file name is written down. Intervals are over the clips.
+Stage one is trained on real clips of the corpus with the augmentation `STRONG`. Then, without labels or
+further training, real clips of a folder are separated from the same clips with the voice shifted: by the mean
+cosine between the changes of both streams, and for comparison by the training-free ``avff sync``. Real test
+clips of the corpus show what is lost in the transfer. The clips of the folder should be in sync and a few
+seconds long, with one speaker each; file names are not recorded. Intervals are over the clips.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ def synchrony(model: AVFF, clip: Clip) -> float:
 
 
 def separation(clips: Sequence[Clip], score: Callable[[int, Clip], float]) -> dict:
-    """How well ``score``, of a clip's number and the clip, tells clips from those with shifted voices."""
+    """How well ``score(number, clip)`` separates clips from the same clips with shifted voices."""
     real = np.array([score(i, clip) for i, clip in enumerate(clips)])  # (N,)
     moved = np.array([[score(i, shifted(clip, s)) for i, clip in enumerate(clips)] for s in SHIFTS])
     speakers = np.arange(len(clips))
 
     def measured(rows: np.ndarray) -> tuple[float, list[float]]:  # of some shifts, (S, N)
         labels = np.repeat([0, 1], [len(clips), rows.size])
-        scores = -np.concatenate([real, rows.ravel()])  # out of time counts as fake
+        scores = -np.concatenate([real, rows.ravel()])  # out of sync counts as fake
         interval = bootstrap_auc(labels, scores, np.tile(speakers, 1 + len(rows)), np.random.default_rng(0))
         return round(float(roc_auc_score(labels, scores)), 4), [round(end, 4) for end in interval]
 
@@ -80,7 +80,7 @@ def face_crop(clip: Clip, size: int) -> Clip:
 
 def fill(table: Table, clips: Sequence[Clip], split: dict[str, list[Example]], options: Options) -> None:
     """Measure ``avff sync`` once, and a model for each seed."""
-    for key in table.todo(seed=[0], measure=["avff sync"]):  # it has nothing to do with the seed
+    for key in table.todo(seed=[0], measure=["avff sync"]):  # it does not depend on the seed
         lips = [mouth_opening(clip) for clip in clips]
         found = separation(
             clips, lambda i, clip, lips=lips: correlate_streams(lips[i], clip).correlation_at_zero
@@ -104,7 +104,7 @@ def main(folder: tyro.conf.Positional[Path], options: Options = OPTIONS) -> None
     """Train, then compare.
 
     Args:
-        folder: of real clips of people.
+        folder: folder with real clips of people.
         options: of every experiment.
     """
     spec = AVFF.tiny().spec

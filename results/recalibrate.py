@@ -1,12 +1,12 @@
-"""Calibrate the shipped detectors anew and measure them on the test people, without training them again.
+"""Recalibrate the shipped detectors and measure them on the test people, without retraining.
 
     avff synth data/avff-medium --clips 3000 --identities 300 --seed 2026
     avff prepare data/avff-medium --out data/shards
     python results/recalibrate.py
 
-Needed whenever files are scored in another way: threshold, calibration and out-of-distribution detector
-belong to it as much as to the weights. Only the shipped run of `train.py` is measured again, as the weights
-of the other seeds are not kept; the cards follow by `model_card.py`.
+Needed whenever the scoring of files changes: threshold, calibration and out-of-distribution detector depend
+on it as much as on the weights. Only the shipped run of `train.py` is measured again, since the weights of
+the other seeds are not kept; `model_card.py` then updates the cards.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def main(shards: Path = Path("data/shards"), threads: int = 2) -> None:
     """Calibrate both detectors, save them, and write their test results.
 
     Args:
-        shards: the corpus, as the commands above leave it.
+        shards: the corpus, as the commands above create it.
         threads: of the processor; the last digits depend on it.
     """
     torch.set_num_threads(threads)

@@ -1,9 +1,9 @@
-"""What a corpus costs: what can be measured on one core here, and the arithmetic that follows from it.
+"""The cost of a corpus: measurements on one core of this machine, and the arithmetic that follows.
 
     python results/scale.py
 
-It takes a few minutes and fills ``scale.json``. The page *Past one machine* and chapter 15 read that
-file; nothing on a cluster was measured.
+It takes a few minutes and fills ``scale.json``. The page *Past one machine* and chapter 18 read that
+file; nothing was measured on a cluster.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from avff_lib.models import AVFFMAE, AVFFMAEConfig
 from avff_lib.preprocess.spec import ModelInputs
 from avff_lib.utils.atomic import atomic_write
 
-SECONDS, HEIGHT, WIDTH = 10, 720, 1280  # of the film that is measured
+SECONDS, HEIGHT, WIDTH = 10, 720, 1280  # of the measured film
 REPEATS = 3
 
 
 CORES = 64  # of a node, assumed
 GPU = 0.4 * 989e12  # FLOP/s, assumed: 40 % of an H100's peak in bfloat16, without sparsity, by its data sheet
-PASSES = 200  # of stage one, a window of each clip in each
+PASSES = 200  # epochs of stage one, each with one window per clip
 CORPORA = {  # clips and hours, as their authors state them
     "LRS3, pretraining": (118_516, 408),
     "AV-Deepfake1M": (1_146_760, 1_886),
@@ -49,7 +49,7 @@ CORPORA = {  # clips and hours, as their authors state them
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured here, each on one core.
+    """Measurements on this machine, each on one core.
 
     Attributes:
         prepare: seconds of work for a second of video of 1280 x 720 at 25 fps, one face.
@@ -96,7 +96,7 @@ def main(out: Path = HERE / "scale.json") -> None:
 
 
 def measured_table(measured: Measured) -> str:
-    """What was measured, as the page has it."""
+    """The measurements, as on the page."""
     return f"""\
 | | on one core |
 |---|---|
@@ -110,7 +110,7 @@ def measured_table(measured: Measured) -> str:
 
 
 def bill(measured: Measured) -> str:
-    """What the corpora cost, as the page has it."""
+    """The costs of the corpora, as on the page."""
     lines = [
         "| corpus | hours | shards | prepare on 1, 10, 100 nodes | predict on 1, 10, 100 nodes "
         "| stage one on 1, 8, 64 GPUs |",
@@ -127,7 +127,7 @@ def bill(measured: Measured) -> str:
 
 
 def duration(hours: float) -> str:
-    """In the largest unit of which there are two or more."""
+    """A duration in the largest unit that gives two or more."""
     for unit, length in (("days", 24.0), ("h", 1.0), ("min", 1 / 60)):
         if hours >= 2 * length:
             return f"{hours / length:.0f} {unit}"
@@ -135,7 +135,7 @@ def duration(hours: float) -> str:
 
 
 def processor_seconds(work: Callable[[], object]) -> float:
-    """Median processor time of a call, so that other programs on the machine hardly count."""
+    """Median processor time of a call, on which other programs have little effect."""
     work()
     times = []
     for _ in range(REPEATS):
@@ -161,7 +161,7 @@ def film(height: int, width: int) -> Clip:
 
 
 def forge_seconds(folder: Path) -> float:
-    """Seconds of work for a second of clip, over all methods, with the search for faces."""
+    """Seconds of work for a second of clip, over all methods, including the search for faces."""
     from avff_lib.forge import forge
 
     rows = []
@@ -182,7 +182,7 @@ def shard_bytes(row: Row, folder: Path) -> float:
 
 
 def flops() -> tuple[float, float]:
-    """Of a step of both stages of the base `AVFFMAE`, forward and backward, for one window."""
+    """FLOPs of a step of both stages of the base `AVFFMAE`, forward and backward, for one window."""
     config = AVFFMAEConfig(gradient_penalty=0.0)  # small, and the counter cannot look into its derivative
     model = AVFFMAE(config)
     columns, bands = np.multiply(config.audio_grid, config.audio_patch)
@@ -193,7 +193,7 @@ def flops() -> tuple[float, float]:
         lambda: sum_of(model.pretraining_loss(inputs, torch.Generator().manual_seed(0))),
         lambda: model(inputs).sum(),
     ):
-        # PyTorch counts nothing in the CPU's fused attention; the products that it consists of are counted.
+        # PyTorch counts nothing in the CPU's fused attention, so its single products are counted instead.
         with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
             loss().backward()
         counts.append(float(counter.get_total_flops()))

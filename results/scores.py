@@ -4,7 +4,7 @@
     avff prepare data/avff-medium --out data/shards
     python results/scores.py
 
-Chapter 12 calibrates by these numbers, and chapter 13 computes its metrics and their intervals from them.
+Chapter 15 fits its calibration to these numbers, and chapter 16 computes its metrics and intervals from them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def main(shards: Path = Path("data/shards"), threads: int = 2) -> None:
     """Score the clips and write the table.
 
     Args:
-        shards: the corpus, as the commands above leave it.
+        shards: the corpus, as the commands above create it.
         threads: of the processor; the last digits depend on it.
     """
     torch.set_num_threads(threads)

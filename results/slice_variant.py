@@ -1,11 +1,11 @@
-"""What the small model gains from what is its own: slices, centring, a reduction slice by slice.
+"""What the small model gains from its own features: slices, centring, a reduction slice by slice.
 
     avff synth data/avff-small --clips 1000 --identities 100 --seed 2026
     avff prepare data/avff-small --out data/small-shards
     python results/slice_variant.py
 
-The paper's model compares whole windows, subtracts nothing, and reduces over all patches; each of these is
-put into the small model in turn, and trained as in `ablations.py`.
+The paper's model compares whole windows, subtracts nothing, and reduces over all patches; each of these in
+turn replaces the small model's own design, and is trained as in `ablations.py`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ OPTIONS = Options(
 
 
 class NotCentred(AVFFMAE):
-    """Slices are compared as they are, in stage one and in the agreement that the classifier gets."""
+    """Slices are compared without centring, in stage one and in the agreement that the classifier gets."""
 
     def __init__(self, config: avff_mae.AVFFMAEConfig) -> None:
         super().__init__(config)
@@ -42,7 +42,7 @@ class NotCentred(AVFFMAE):
 def stage_one_not_centred(
     model: AVFFMAE, inputs: ModelInputs, labels: Tensor, generator: torch.Generator
 ) -> dict[str, Tensor]:
-    """`pretraining_loss` whose contrast subtracts nothing."""
+    """`pretraining_loss` with a contrast that subtracts nothing."""
     with mock.patch.object(contrast, "centered", lambda audio, visual: (audio, visual)):
         return pretraining_loss(model, inputs, labels, generator)
 

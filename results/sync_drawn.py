@@ -1,8 +1,8 @@
-"""What the training-free baseline is worth on the drawn corpus, method by method.
+"""The AUC of the training-free baseline on the drawn corpus, method by method.
 
     python results/sync_drawn.py
 
-Clips are made and measured in memory, all fake throughout; a low correlation at lag zero counts as a
+Clips are made and measured in memory; fakes are fake throughout. A low correlation at lag zero counts as a
 sign of a fake. The intervals are those of Hanley and McNeil (1982) at 95 %.
 """
 
@@ -41,7 +41,7 @@ def main(workers: int = 2) -> None:
     """Make, measure, write ``sync-drawn.json``.
 
     Args:
-        workers: processes.
+        workers: number of processes.
     """
     chosen: dict[str, list[ClipPlan]] = {}
     for plan in plan_corpus(**SETTINGS):

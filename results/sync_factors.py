@@ -1,15 +1,15 @@
-"""What breaks synchrony: test clips are changed in one way at a time, until they fail as clips of people do.
+"""What breaks synchrony: test clips are changed in one way at a time, until they fail like clips of people.
 
     python results/sync_factors.py data/other data/grid-others --clips 20
     python results/sync_factors.py data/other --clips 20 --only crop head \\
         --out results/sync-factors-steady.json \\
         --checkpoint runs/people/drawings-and-one-speaker-strong-0/model
 
-Of each dataset some real clips of people whom `avff-people` was not trained on are told from the same clips
-with their voices shifted, both changed alike. Where the face is was found in the clip as it was, except in
-the rows that move the crop. "At lag 0" is what is left without the search over lags. Intervals are over
-people; nothing here looks at clips from the wild. The second command measures a model that was trained on
-crops that stay where they are, ``people.py --augment STRONG --steps 300``.
+From each dataset, some real clips of people who are not in the training data of `avff-people` are separated
+from the same clips with their voices shifted, both changed alike. The face was located in the unchanged clip,
+except in the rows that move the crop. "At lag 0" is the AUC without the search over lags. Intervals are over
+people; clips from the wild are not used. The second command measures a model that was trained on steady
+crops, ``people.py --augment STRONG --steps 300``.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from avff_lib.media.clip import Clip
 from avff_lib.media.decode import read_clip
 from avff_lib.models import SyncNet
 
-SHIFTS = (-0.4, 0.4)  # seconds by which the voice comes late
+SHIFTS = (-0.4, 0.4)  # seconds by which the voice is delayed
 BEAT = 0.4  # seconds
-CLIPS = 40  # of each dataset, of as many people as there are
+CLIPS = 40  # of each dataset, of as many people as possible
 OUT = HERE / "sync-factors.json"
 
 Case = tuple[TrackedClip, Clip]  # where the mouth is, and the whole frames with the sound
@@ -58,7 +58,7 @@ def main(
     Args:
         datasets: folders with a manifest.csv, not too small: the names of folders are those of the rows.
         checkpoint: a detector of synchrony.
-        clips: of each dataset.
+        clips: number of clips of each dataset.
         only: factors whose names begin with one of these; by default all.
         out: JSON file to write.
         threads: of the processor; the last digits depend on it.
@@ -82,7 +82,7 @@ def main(
 
 
 def read_cases(folder: Path, model: SyncNet, clips: int) -> Iterator[tuple[Row, Case]]:
-    """Real clips of a dataset with where their mouths are: one of each person, then a second of each, …"""
+    """Real clips of a dataset with the positions of their mouths: one per person, then a second, …"""
     rows = [
         row
         for row in read_manifest(folder / "manifest.csv")
@@ -101,7 +101,7 @@ def read_cases(folder: Path, model: SyncNet, clips: int) -> Iterator[tuple[Row, 
 def separation(
     model: SyncNet, cases: Sequence[tuple[str, TrackedClip, Clip]], change: Change
 ) -> dict[str, Any]:
-    """How well changed clips are told from changed clips with a shifted voice."""
+    """How well changed clips are separated from changed clips with a shifted voice."""
     curves, logits = [], []
     for index, (_, piece, clip) in enumerate(cases):
         # The same change for all factors' levels, and for the clip and its shifted twins.
@@ -172,7 +172,7 @@ def scale_crop(case: Case, rng: np.random.Generator, scale: float) -> Case:
 
 
 def tremble(case: Case, rng: np.random.Generator, share: float) -> Case:
-    """The crop moves at random about the mouth, by a standard deviation of a share of its side."""
+    """The crop moves at random around the mouth; ``share`` is the standard deviation over its side."""
     return with_boxes(
         case, lambda centers, sides: (centers + share * sides * rng.standard_normal(centers.shape), sides)
     )
@@ -191,7 +191,7 @@ def with_boxes(case: Case, change: Callable[[np.ndarray, np.ndarray], tuple[np.n
 
 
 def tilt(case: Case, rng: np.random.Generator, degrees: float) -> Case:
-    """The crop turns to either side of upright about its middle, as a head that sways."""
+    """The crop rotates around its middle to either side of upright, like a swaying head."""
     piece, clip = case
     centers = next(iter(piece.faces.values())).boxes.reshape(-1, 2, 2).mean(axis=(0, 1))
     height, width = clip.frames.shape[1:3]
@@ -211,7 +211,7 @@ def perturb(name: str, case: Case, rng: np.random.Generator, level: int) -> Case
 
 
 def sway_light(case: Case, rng: np.random.Generator, share: float) -> Case:
-    """Light from one side, which becomes stronger and weaker, as of a lamp that swings."""
+    """Light from one side that becomes stronger and weaker, like a swinging lamp."""
     piece, clip = case
     across = np.linspace(-1, 1, clip.frames.shape[2])[:, None]  # (W, 1)
     swing = np.sin(2 * np.pi * NOD_RATE * clip.times + rng.uniform(0, 2 * np.pi))
@@ -223,7 +223,7 @@ def sway_light(case: Case, rng: np.random.Generator, share: float) -> Case:
 
 
 def leave_out(case: Case, rng: np.random.Generator, rate: float) -> Case:
-    """Each frame stays on the screen until the next one of a lower rate."""
+    """A lower frame rate: each remaining frame stays on the screen until the next."""
     piece, clip = case
     shown = np.floor((clip.times - clip.start) * rate + 1e-6) / rate + clip.start
     return piece, replace(clip, frames=clip.frames[clip.nearest_frames(shown)])
@@ -242,7 +242,7 @@ def add_voices(case: Case, rng: np.random.Generator, voices: Sequence[np.ndarray
 
 
 def add_music(case: Case, rng: np.random.Generator, snr: float) -> Case:
-    """Three notes that fade, others every `BEAT` seconds, ``snr`` dB below the voice."""
+    """Three fading notes, new ones every `BEAT` seconds, ``snr`` dB below the voice."""
     _, clip = case
     times = np.arange(len(clip.waveform)) / clip.sample_rate
     notes = 220 * 2 ** (rng.integers(0, 25, (int(times[-1] / BEAT) + 1, 3)) / 12)  # Hz, two octaves
@@ -258,7 +258,7 @@ def mixed(case: Case, background: np.ndarray, snr: float) -> Case:
 
 
 def offset(case: Case, rng: np.random.Generator, seconds: float) -> Case:
-    """The voice late by a constant time, in the real clips as well."""
+    """The voice delayed by a constant time, also in the real clips."""
     piece, clip = case
     return piece, shifted(clip, seconds)
 

@@ -1,11 +1,11 @@
-"""What the training-free baseline is worth on videos of people.
+"""The AUC of the training-free baseline on videos of people.
 
     python results/sync_real.py FOLDER
 
-The clips should be real and in time, a few seconds each, one speaker a clip. Their voices are shifted, or
-exchanged for another clip's, and the heads are made to nod; then real is told from fake by the
-correlation at lag zero. Names of files are not written down. The numbers in sync-real.json come from
-seven sentences of the GRID corpus (Cooke et al., 2006), by six speakers who hold their heads still.
+The clips should be real, in sync, a few seconds long, and of one speaker each. Their voices are shifted, or
+exchanged for another clip's, and the heads are made to nod; then the correlation at lag zero separates real
+from fake. File names are not recorded. The numbers in sync-real.json come from seven sentences of the GRID
+corpus (Cooke et al., 2006), by six speakers who hold their heads still.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from avff_lib.inference.sync import SyncCurve, correlate_streams, mouth_opening
 from avff_lib.media.clip import Clip
 from avff_lib.media.decode import read_clip
 
-SHIFTS = (-0.6, -0.4, -0.2, 0.2, 0.4, 0.6)  # seconds by which the voice is made to come late
+SHIFTS = (-0.6, -0.4, -0.2, 0.2, 0.4, 0.6)  # seconds by which the voice is delayed
 NODS = (0, 5, 10, 20)  # degrees to either side
 NOD_RATE = 1.3  # Hz
 RESULTS = Path(__file__).with_name("sync-real.json")
 
 
 def mouth_energy(clip: Clip) -> np.ndarray:
-    """How much the image of the mouth changes from frame to frame, ``(T,)``: the naive measure."""
+    """Change of the mouth's image from frame to frame, ``(T,)``: the naive measure."""
     crops = crop_face(clip, speaker_face(clip), MOUTH_CROP_SIZE).frames.mean(axis=-1)
     energy = np.abs(np.diff(crops[:, *MOUTH_REGION], axis=0)).mean(axis=(1, 2))
     return np.concatenate([energy[:1], energy])
@@ -42,7 +42,7 @@ MEASURES = {"mouth opening": mouth_opening, "motion energy": mouth_energy}
 
 
 def nodding(clip: Clip, degrees: float) -> Clip:
-    """The clip as if the face were a flat picture that tilts forward and back about its middle."""
+    """The clip as if the face were a flat picture that tilts forward and back around its middle."""
     left, top, right, bottom = speaker_face(clip).boxes.mean(axis=0)
     centre = np.array([(left + right) / 2, (top + bottom) / 2])
     distance = 4 * (bottom - top)  # of the camera
@@ -58,7 +58,7 @@ def nodding(clip: Clip, degrees: float) -> Clip:
 
 
 def shifted(clip: Clip, seconds: float) -> Clip:
-    """The voice ``seconds`` late; what leaves at one end comes in at the other."""
+    """The voice ``seconds`` late, wrapped around the ends of the clip."""
     return replace(clip, waveform=np.roll(clip.waveform, round(seconds * clip.sample_rate)))
 
 
@@ -71,7 +71,7 @@ def exchanged(clip: Clip, other: Clip) -> Clip:
 
 
 def auc(real: list[SyncCurve], fake: list[SyncCurve]) -> float:
-    """Of telling ``fake`` by its low correlation at lag zero."""
+    """AUC of detecting ``fake`` by its low correlation at lag zero."""
     scores = [-sync.correlation_at_zero for sync in (*real, *fake)]
     return round(float(roc_auc_score([0] * len(real) + [1] * len(fake), scores)), 3)
 
@@ -80,7 +80,7 @@ def main(folder: tyro.conf.Positional[Path], out: Path = RESULTS) -> None:
     """Measure the clips of a folder.
 
     Args:
-        folder: of real clips.
+        folder: folder with real clips.
         out: JSON file to write.
     """
     clips = [read_clip(path) for path in sorted(folder.iterdir()) if path.is_file()]

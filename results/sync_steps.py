@@ -1,12 +1,12 @@
-"""Which step carries synchrony from drawings to people: each is taken back alone.
+"""Which step carries synchrony from drawings to people: each is removed alone.
 
     for name in avff-sync other grid-others wild; do avff prepare data/$name --out data/face/$name; done
     python results/sync_steps.py data/mouth data/face
 
 Every variant learns from the same drawings as the model with all steps, ``people.py --mixes drawings
---augment STRONG --steps 300``, with the same budget, and is measured on the same tests. That without the
-search needs no training: it is `auc_at_lag_0` of any row. Where all began is measured beside them: stage one
-of the shipped detectors of drawings, by their agreement of lips and voice.
+--augment STRONG --steps 300``, with the same budget, and is measured on the same tests. The variant without
+the search needs no training: it is `auc_at_lag_0` of any row. The starting point is measured for comparison:
+stage one of the shipped detectors of drawings, by their agreement of lips and voice.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ OUT = HERE / "sync-steps.json"
 
 
 class FaceSyncNet(SyncNet):
-    """Sees the box of the face, which follows no landmark, in as many pixels as `AVFF.tiny` does."""
+    """Takes the box of the face, which follows no landmarks, in as many pixels as `AVFF.tiny`."""
 
     tiny_config: ClassVar[dict[str, Any]] = {"image_size": 64}
 
@@ -52,14 +52,14 @@ class FaceSyncNet(SyncNet):
 
 
 class StillMouthEncoder(MouthEncoder):
-    """Without the subtraction; the scale stays that of the window."""
+    """Without the subtraction; still scaled by the window."""
 
     def center(self, grey: Tensor) -> Tensor:
         return grey - grey.mean(dim=(1, 2, 3), keepdim=True)
 
 
 class StillSyncNet(SyncNet):
-    """Sees the pictures as they are, not less their mean."""
+    """Takes the pictures without subtracting their mean."""
 
     def __init__(self, config: SyncNetConfig) -> None:
         super().__init__(config)
@@ -84,11 +84,11 @@ def main(
     out: Path = OUT,
     threads: int = 2,
 ) -> None:
-    """Measure where it began, then train and measure each variant.
+    """Measure the starting point, then train and measure each variant.
 
     Args:
-        mouth, face: folders with the shards of each source, of either region.
-        seeds: one model of each variant with each.
+        mouth, face: folders with the shards of each source, for each region.
+        seeds: each variant has a model for each seed.
         steps, batch_size, lr: of the training.
         runs: folder for states.
         out: JSON file; runs that it holds are not repeated.
@@ -109,7 +109,7 @@ def main(
     for name in BEFORE:
         if name not in content["before"]:
             stage_one = Detector.from_pretrained(SHIPPED_DIR / name / "stage-one").eval()
-            # What the variants learn from is new to these detectors.
+            # These detectors do not know the variants' training data.
             tests = {"drawings": read_shards(face / DRAWN, stage_one.spec)[:HOME_CLIPS]} | {
                 test: real_test_clips(face / source, stage_one.spec) for test, source in STRANGERS.items()
             }
@@ -137,7 +137,7 @@ def main(
 
 
 def by_agreement(model: Detector, examples: Sequence[StoredExample]) -> dict[str, Any]:
-    """How well real clips are told from the same clips with a shifted voice, by `Detector.agreement`."""
+    """How well `Detector.agreement` separates real clips from the same clips with a shifted voice."""
 
     def agreement(clip: Clip) -> float:
         outputs = predict_windows(model, sliding_windows(clip, model.spec.duration, WINDOW_HOP))

@@ -1,13 +1,13 @@
-"""Make the two shipped checkpoints and the numbers that the book states of them.
+"""Make the two shipped checkpoints and the numbers that the book states about them.
 
     avff synth data/avff-medium --clips 3000 --identities 300 --seed 2026
     avff prepare data/avff-medium --out data/shards
     python results/train.py AVFF data/shards
     python results/train.py AVFFMAE data/shards
 
-Stage one runs once and is shipped as it ends, in `stage-one` of the model's folder, for whoever wants to
-start there; stage two runs with each of SEEDS, and the one with the best AUC on the validation people is
-shipped. The test people are scored last and decide nothing. A run that was interrupted is resumed.
+Stage one runs once; its final model is shipped in `stage-one` of the model's folder, as a starting point for
+others. Stage two runs with each of SEEDS, and the run with the best AUC on the validation people is shipped.
+The test people are scored last and decide nothing. An interrupted run is resumed.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from avff_lib.utils.atomic import atomic_write
 
 # Augmentation in stage one and two; names of `AUGMENTS`.
 CHANGED = {
-    # With LIGHT half as many slices found their partner after 200 steps of stage one.
+    # With LIGHT, half as many slices found their partner after 200 steps of stage one.
     "AVFF": ("mirrored", "LIGHT"),
     # The noise of LIGHT hides a vocoder from 64 mel bands: AUC of revoiced clips 0.85 after 300 steps.
     "AVFFMAE": ("LIGHT", "mirrored"),
@@ -58,7 +58,7 @@ def main(
 
     Args:
         family: of the model.
-        shards: the corpus, as the commands above leave it.
+        shards: the corpus, as the commands above create it.
         runs: folder for states and models of all runs.
         threads: of the processor; the last digits of the results depend on it.
     """
@@ -93,7 +93,7 @@ def main(
 def run_stage_one(
     family: str, train: list[StoredExample], config: TrainConfig, augment: str, folder: Path
 ) -> float:
-    """Stage one on the real clips; retrieval accuracy, as a mean over the last 50 steps."""
+    """Stage one on the real clips; return the retrieval accuracy, as a mean over the last 50 steps."""
     model = Detector.families[family].tiny(config.seed)
     real = [example for example in train if example.row.label == 0]
     history = fit(model, pretraining_loss, dataset_of(real, model, augment), config, folder)
@@ -106,7 +106,7 @@ def run_stage_one(
 def run_stage_two(
     split: dict[str, list[StoredExample]], config: TrainConfig, augment: str, one: Path, folder: Path
 ) -> dict:
-    """Stage two, and its metrics on the test people."""
+    """Stage two; return its metrics on the test people."""
     model = Detector.from_pretrained(one)
     fit(model, classification_loss, dataset_of(split["train"], model, augment), config, folder)
     calibrate(model, split["val"])
@@ -130,7 +130,7 @@ def run_stage_two(
 
 
 def dataset_of(examples: list[StoredExample], model: Detector, augment: str) -> AVDataset:
-    """What a stage learns from."""
+    """The training data of a stage."""
     return AVDataset(examples, model.spec, transforms=AUGMENTS[augment])
 
 

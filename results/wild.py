@@ -1,15 +1,15 @@
-"""How often the shipped detectors speak, and err, on clips that they were not made for.
+"""How often the shipped detectors give a label, and err, on clips that they were not made for.
 
     python results/other_renderer.py data/other --clips 80 --seed 7
     avff prepare data/other --out data/other-shards
     avff prepare data/wild --out data/wild-shards
     python results/wild.py data/shards data/other-shards data/wild-shards
 
-Three datasets, from near to far: the test people of the corpus that they were trained on, talking heads of
-another renderer and another synthesiser, and videos of people. The last has a manifest.csv whose ``group`` is
-the source of a clip; nothing here was fitted to it. One decision followed a look at it, when avff-tiny called
-2 of its 112 real clips fake: the joint limit of the out-of-distribution detector is no longer loosened
-together with the others.
+Three datasets, from near to far: the test people of the training corpus, talking heads of another renderer
+and another synthesiser, and videos of people. The last has a manifest.csv with the source of a clip as its
+``group``; nothing here was fitted to it. One decision followed a look at it, when avff-tiny labelled 2 of its
+112 real clips fake: the joint limit of the out-of-distribution detector is no longer loosened together with
+the others.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def main(
         drawn: shards of the corpus of the detectors.
         other: shards of clips of another renderer.
         people: shards of videos of people.
-        detectors: only these; what the file holds of others is kept.
+        detectors: only these; the file's results of others are kept.
         threads: of the processor; the last digits depend on it.
     """
     torch.set_num_threads(threads)
@@ -63,7 +63,7 @@ def main(
 
 
 def measure(model: Detector, folder: Path) -> dict[str, Any]:
-    """What a detector says of the test clips of a dataset."""
+    """A detector's results on the test clips of a dataset."""
     examples = [example for example in read_shards(folder, model.spec) if example.row.split == "test"]
     scored, skipped = score_readable(model, examples)
     sentences = [entry.reason for entry in skipped] + [reason for _, reason in left_out(folder, model.spec)]
@@ -90,7 +90,7 @@ def reason_of(sentence: str) -> str:
 def false_alarms(scored: Sequence[ClipScores]) -> dict[str, Any]:
     """Real files that are labelled fake, with the exact 95 % interval over groups (Clopper and Pearson 1934).
 
-    A group with one false alarm counts in whole, since its clips are alike.
+    A group with one false alarm counts as a whole, since its clips are similar.
     """
     real = [entry for entry in scored if entry.row.label == 0]
     groups = {group_of(entry) for entry in real}
@@ -107,14 +107,14 @@ def false_alarms(scored: Sequence[ClipScores]) -> dict[str, Any]:
 
 
 def in_distribution(scored: Sequence[ClipScores]) -> dict[str, float]:
-    """Share of the files that the out-of-distribution test lets pass, by each of its scores and by all."""
+    """Share of the files that pass the out-of-distribution test, by each of its scores and by all."""
     distances = [entry.prediction.ood_scores for entry in scored]
     shares = {name: float(np.mean([d[name] <= 1 for d in distances])) for name in distances[0]}
     return shares | {"all": float(np.mean([max(d.values()) <= 1 for d in distances]))}
 
 
 def auc(scored: Sequence[ClipScores]) -> dict[str, Any]:
-    """AUC of the score, whatever the label, with its 95 % interval over groups."""
+    """AUC of the score of all files, with its 95 % interval over groups."""
     labels = np.array([entry.row.label for entry in scored])
     if len(set(labels.tolist())) < 2:
         return {}
@@ -125,7 +125,7 @@ def auc(scored: Sequence[ClipScores]) -> dict[str, Any]:
 
 
 def by_group(scored: Sequence[ClipScores]) -> dict[str, Any]:
-    """Counts of each group that a dataset names, and its AUC where it has clips of both classes."""
+    """Counts of each group that a dataset names, and its AUC if it has clips of both classes."""
     groups: dict[str, list[ClipScores]] = {}
     for entry in scored:
         if entry.row.group:
@@ -140,7 +140,7 @@ def by_group(scored: Sequence[ClipScores]) -> dict[str, Any]:
 
 
 def group_of(entry: ClipScores) -> str:
-    """What clips that are alike have in common: the source of a dataset's clips, or else the person."""
+    """The group of similar clips: the source of a dataset's clips, or else the person."""
     return entry.row.group or entry.row.source
 
 

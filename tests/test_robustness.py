@@ -1,4 +1,4 @@
-"""The grid is filled with what it says, once, and again only where something is missing."""
+"""Each cell of the grid is computed once, and again only where it is missing."""
 
 import json
 from dataclasses import replace
@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import MINI
+from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
 from avff_lib import cli, synth
@@ -21,6 +22,7 @@ from avff_lib.inference.predictor import score_pieces
 from avff_lib.media.decode import read_clip
 from avff_lib.media.encode import write_clip
 from avff_lib.models import AVFF, AVFFConfig
+from avff_lib.models.calibration import Calibration
 
 NAMES = ("contrast", "noise")
 
@@ -140,18 +142,19 @@ def test_scores_of_something_else_are_not_mixed_in(rows, tmp_path):
         robustness.score_perturbed(mini(), rows[:1], ("fog",), tmp_path)
 
 
-def test_the_summary_is_the_auc_of_each_cell():
+def test_the_summary_is_the_auc_of_each_cell_and_the_rates_at_the_threshold():
     rng = np.random.default_rng(0)
     rows = [Row(f"{n}.mp4", n % 2, "RVRA", "real", f"p{n // 4}") for n in range(40)]
     scores = {
         row.path: {
-            "untouched": [row.label + rng.normal()],
-            "jpeg": (row.label * np.arange(4, -1, -1) + rng.normal(size=5)).tolist(),
+            "untouched": expit([row.label + rng.normal()]).tolist(),
+            "jpeg": expit(row.label * np.arange(4, -1, -1) + rng.normal(size=5)).tolist(),
         }
         for row in rows
     }
+    calibration = Calibration(temperature=2.0, bias=-1.0)
     summary = robustness.summarize_scores(
-        [*rows, Row("not scored", 1, "FVFA", "swap", "p")], scores, ["jpeg"]
+        [*rows, Row("not scored", 1, "FVFA", "swap", "p")], scores, ["jpeg"], 0.5, calibration
     )
     assert (summary["clips"], summary["real"], summary["fake"], summary["identities"]) == (40, 20, 20, 10)
     levels = summary["perturbations"]["jpeg"]["levels"]
@@ -161,10 +164,14 @@ def test_the_summary_is_the_auc_of_each_cell():
         expected = roc_auc_score(labels, [scores[row.path]["jpeg"][level] for row in rows])
         assert cell["auc"] == pytest.approx(expected)
         assert cell["low"] <= cell["auc"] <= cell["high"]
+        for label, name in ((0, "false_positive_rate"), (1, "true_positive_rate")):
+            raw = np.array([scores[row.path]["jpeg"][level] for row in rows if row.label == label])
+            called = calibration.apply(raw) >= 0.5
+            assert cell[name] == pytest.approx(sum(called) / len(called))
     assert levels[0]["auc"] > 0.95
     assert levels[4]["low"] < 0.5 < levels[4]["high"]
     with pytest.raises(AVFFError, match="1 clips could be used, 1 of them real"):
-        robustness.summarize_scores(rows[:1], scores, ["jpeg"])
+        robustness.summarize_scores(rows[:1], scores, ["jpeg"], 0.5, calibration)
 
 
 def test_a_smaller_subset_is_part_of_a_larger_one():

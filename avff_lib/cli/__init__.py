@@ -1,6 +1,6 @@
 """The command line ``avff``: a typed function for each command, in a module of its own.
 
-Each imports what it needs when it is called, so that ``avff --help`` answers at once.
+Each function imports what it needs when it is called, so that ``avff --help`` responds at once.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Args:
-        argv: the arguments, without the program's name; those of the process by default.
+        argv: the arguments, without the program's name; by default those of the process.
 
     Returns:
-        The exit status: 0, or 2 after bad input, which is one sentence on stderr, or 130 after Ctrl+C.
+        The exit status: 0; 2 after bad input, reported as one sentence on stderr; or 130 after Ctrl+C.
     """
     for stream in (sys.stdout, sys.stderr):  # a file's name may hold what the terminal cannot show
         if hasattr(stream, "reconfigure"):
@@ -74,5 +74,5 @@ def _app() -> SubcommandApp:
     for group, commands in ((data, DATA_COMMANDS), (app, COMMANDS)):
         for command in commands:
             group.command(command)
-    app.command(data, name="data", help="Datasets: what is in one, its manifest, its splits.")
+    app.command(data, name="data", help="Datasets: contents, manifest and splits.")
     return app

@@ -24,7 +24,7 @@ def rows_of(data: Path, split: str | None = None) -> list[Row]:
     """The clips that a dataset's manifest lists, of one split or of all.
 
     Raises:
-        AVFFError: there is none, or no manifest.
+        AVFFError: there are no such clips, or no manifest.
     """
     from avff_lib.data.manifest import find_manifest, read_manifest
 
@@ -42,13 +42,13 @@ def examples_of(
 
     Args:
         data: folder with a manifest.csv, or with shards.
-        spec: of the model.
+        spec: input spec of the model.
         wanted: which rows to take.
-        few: decode two of each label only, enough for a dry run.
+        few: decode only two of each label, enough for a dry run.
 
     Returns:
-        The clips, and path and reason of those that cannot be used. Shards do not know the split of a file
-        that could not be decoded, so these are listed whatever the split.
+        The clips, and path and reason of those that cannot be used. Shards do not record the split of a file
+        that could not be decoded, so such files of all splits are listed.
     """
     from avff_lib.data.examples import load_examples
     from avff_lib.data.shards import left_out
@@ -81,7 +81,7 @@ def print_skipped(skipped: Sequence[tuple[str, str]]) -> None:
 
 
 def error_rates(fitted: Calibration) -> str:
-    """Error rates of a calibrated detector at its threshold, to stand in a sentence."""
+    """Error rates of a calibrated detector at its threshold, as part of a sentence."""
     clips = f"{fitted.clips} validation clips of {fitted.identities} people"
     if fitted.fpr is None or fitted.fnr is None:
         return f"error rates that {clips} are too few to measure"
@@ -90,7 +90,7 @@ def error_rates(fitted: Calibration) -> str:
 
 
 def make_folder(out: Path) -> None:
-    """Make a folder if there is none, and check that it is writable, before hours of work and not after."""
+    """Make a folder if there is none, and check that it is writable before hours of work."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         TemporaryFile(dir=out).close()
@@ -99,6 +99,6 @@ def make_folder(out: Path) -> None:
 
 
 def write_json(value: Any, path: Path) -> None:
-    """Write a value as indented JSON; no file is left half written."""
+    """Write a value as indented JSON; no file is left incomplete."""
     with atomic_write(path) as partial:
         partial.write_text(json.dumps(value, indent=2) + "\n")

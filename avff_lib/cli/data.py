@@ -1,4 +1,4 @@
-"""``avff data check | manifest | split | join``: a downloaded dataset made ready."""
+"""``avff data check | manifest | split | join``: prepare a downloaded dataset."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
     from avff_lib.data.layouts import Listing
     from avff_lib.data.manifest import Row
 
-EXAMPLES = 3  # files that are named where more are meant
+EXAMPLES = 3  # files that are named in a longer list
 
 
 def check(
     root: Positional[Path], layout: str = "auto", sample: int | None = None, workers: int | None = None
 ) -> None:
-    """Tell what a folder holds, what is missing or unreadable, what leaks, and what to do next.
+    """Report what a folder holds, missing and unreadable files, leaks, and what to do next.
 
     Args:
         root: folder that the dataset was unpacked into.
         layout: how it is stored; auto recognises it. Or manifest, fakeavceleb, lav-df, av-deepfake1m, dfdc,
             dfdc-test, kodf, lrs3, lrs2, voxceleb2, grid, folder, genuine (every video is real).
-        sample: open so many files only, drawn at random; by default all.
-        workers: processes that open the files; by default one per core.
+        sample: number of files to open, drawn at random; by default all.
+        workers: number of processes that open the files; by default one per core.
     """
     from rich.console import Console
 
@@ -47,7 +47,7 @@ def check(
     for reason, paths in report.unreadable.items():
         print(f"{_some(paths)}: {reason}")
     if listing.layout == "voxceleb2" and report.unreadable and any(listing.root.glob("*/aac")):
-        print(f"its sound lies apart, in aac/; avff data join {listing.root} --out FOLDER puts it in")
+        print(f"its sound is separate, in aac/; avff data join {listing.root} --out FOLDER joins them")
     if not report.readable:
         raise AVFFError(f"none of the {len(listing.rows)} files in {listing.root} can be used")
     if split:
@@ -56,7 +56,7 @@ def check(
     elif len({row.source for row in listing.rows}) > 1:
         print(leaks_at_random(listing.rows))
     else:
-        print("all clips are of one person: results will hold for this person alone")
+        print("all clips are of one person: results will hold only for this person")
     if listing.layout == "manifest":
         print(f"next: avff audit {listing.root}")
     else:
@@ -70,7 +70,7 @@ def manifest(root: Positional[Path], layout: str = "auto", seed: int = 0) -> Non
         root: folder that the dataset was unpacked into; the manifest is written there.
         layout: how it is stored; auto recognises it. Or manifest, fakeavceleb, lav-df, av-deepfake1m, dfdc,
             dfdc-test, kodf, lrs3, lrs2, voxceleb2, grid, folder, genuine (every video is real).
-        seed: of the splits, where the dataset has none of its own.
+        seed: of the splits, if the dataset has none of its own.
     """
     from avff_lib.data.layouts import LAYOUTS, read_layout
     from avff_lib.data.manifest import find_manifest, write_manifest
@@ -78,7 +78,7 @@ def manifest(root: Positional[Path], layout: str = "auto", seed: int = 0) -> Non
     listing = read_layout(root, layout)
     path = listing.root / "manifest.csv"
     if (known := find_manifest(listing.root)).exists():
-        raise AVFFError(f"{known} is there already; move it away to have another one written")
+        raise AVFFError(f"{known} already exists; move it away to write another one")
     _print_listing(listing)
     rows = listing.rows
     if not rows:
@@ -96,10 +96,10 @@ def manifest(root: Positional[Path], layout: str = "auto", seed: int = 0) -> Non
 
 
 def split(root: Positional[Path], seed: int = 0) -> None:
-    """Split a dataset anew, so that no person, source or target, is in two splits.
+    """Split a dataset again, so that no person, source or target, is in two splits.
 
     Args:
-        root: folder with a manifest. Its manifest.csv is replaced; the one of before is kept beside it.
+        root: folder with a manifest. Its manifest.csv is replaced; the old one is kept beside it.
         seed: of the draw.
     """
     from avff_lib.cli.common import rows_of
@@ -112,19 +112,19 @@ def split(root: Positional[Path], seed: int = 0) -> None:
         while (kept := root / f"manifest.{number}.csv").exists():
             number += 1
         shutil.copy2(path, kept)
-        print(f"the manifest of before is {kept}")
+        print(f"the old manifest is {kept}")
     write_manifest(rows, path)
     counts = Counter(row.split for row in rows)
     print(f"{path}: " + ", ".join(f"{counts[name]} {name}" for name in SPLITS))
 
 
 def join(root: Positional[Path], out: Path, workers: int | None = None) -> None:
-    """Put the sound of VoxCeleb2, which is published apart from its silent videos, into the videos.
+    """Join the silent videos of VoxCeleb2 with their sound, which is published separately.
 
     Args:
         root: folder with dev/ or test/, each with mp4/ and aac/ in it.
-        out: folder for the joined files, of the same layout; run again to continue.
-        workers: processes; by default one per core.
+        out: folder for the joined files, in the same layout; run again to continue.
+        workers: number of processes; by default one per core.
     """
     from avff_lib.data.voxceleb import join_sound
 
@@ -135,7 +135,7 @@ def join(root: Positional[Path], out: Path, workers: int | None = None) -> None:
 
 
 def _split(rows: list[Row], seed: int) -> list[Row]:
-    """Split by people, and say what came of it."""
+    """Split by people, and report the result."""
     from avff_lib.data.splits import split_by_identity, split_sources
 
     left_out: list[Row] = []
@@ -168,7 +168,7 @@ def _print_listing(listing: Listing) -> None:
 
     print(f"{listing.root} is {LAYOUTS[listing.layout].title}: {len(listing.rows)} files")
     if listing.missing:
-        print(f"listed, but not there: {_some(listing.missing)}")
+        print(f"listed, but missing: {_some(listing.missing)}")
     if listing.repeated:
         print(f"listed more than once, and used once: {_some(listing.repeated)}")
 

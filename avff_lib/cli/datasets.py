@@ -24,13 +24,13 @@ def synth(
     """Synthesise a corpus of drawn talking heads, real and fake.
 
     Args:
-        out: folder for the MP4 files and manifest.csv; run again to go on after an interruption.
+        out: folder for the MP4 files and manifest.csv; run again to continue after an interruption.
         clips: number of clips.
         identities: number of people; no person is in two splits.
         seed: the same seed gives the same corpus.
         level: how hard the fakes are to detect.
         methods: only these forgeries; all by default.
-        workers: processes; by default one per core.
+        workers: number of processes; by default one per core.
     """
     from avff_lib.synth import FAKES, write_corpus
 
@@ -84,10 +84,10 @@ def prepare(
         image_size: of the face crops in pixels; 64 for the tiny models, 224 for the base ones.
         region: of the face: all of it, or the mouth, for detectors of synchrony.
         sample_rate: of the audio in Hz.
-        codec: of the face crops: png keeps every bit; jpeg takes less than half of its bytes, a third at 224
+        codec: of the face crops: png is lossless; jpeg takes less than half of its bytes, a third at 224
             pixels. By default png up to 96 pixels, and jpeg above.
-        workers: processes; by default one per core.
-        engine: what runs them: this machine, or a Ray cluster that sees the data and out.
+        workers: number of processes; by default one per core.
+        engine: what runs them: this machine, or a Ray cluster that can read the data and write to out.
     """
     from avff_lib.data.shards import write_shards
 

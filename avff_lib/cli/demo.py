@@ -10,9 +10,9 @@ def demo(port: int = 7860, checkpoint: str = "avff-people") -> None:
 
     Args:
         port: the page is at http://127.0.0.1:PORT/.
-        checkpoint: detector chosen at first: a shipped one's name, a saved one's folder, or a hub id.
+        checkpoint: detector selected at first: a shipped one's name, a saved one's folder, or a hub id.
     """
-    require_extra("avff demo", "gradio")  # first, since its extra brings all else that may be missing
+    require_extra("avff demo", "gradio")  # first, since its extra also installs the other optional packages
     from avff_lib.demo import serve
 
     serve(port, checkpoint, _announce)

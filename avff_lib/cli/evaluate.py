@@ -39,11 +39,11 @@ def evaluate(
             avffmae-tiny.
         split: the test clips, or all of them.
         out: folder for metrics.json, table.csv, scores.csv (one row per video), and the figures; and for
-            scores.jsonl, to which each video appends its own: run again to go on after an interruption.
+            scores.jsonl, one line per scored video: run again to continue after an interruption.
         json_: print the metrics as JSON instead of a table.
         device: to run the detector on; auto is the GPU if there is one.
-        workers: processes that score files at the same time; by default one per core, on a GPU one.
-        engine: what runs them: this machine, or a Ray cluster that sees the data and out.
+        workers: number of processes that score files; by default one per core, or one on a GPU.
+        engine: what runs them: this machine, or a Ray cluster that can read the data and write to out.
     """
     from rich.console import Console
 

@@ -23,13 +23,13 @@ def forge(
     """Make real clips and labelled pseudo-fakes from genuine recordings, to train a detector for them.
 
     Args:
-        data: folder with genuine recordings; what its lists call fake is left out.
-        out: folder for the MP4 files and manifest.csv; run again to go on after an interruption.
+        data: folder with genuine recordings; clips that its lists label fake are left out.
+        out: folder for the MP4 files and manifest.csv; run again to continue after an interruption.
         methods: only these forgeries; all by default.
         clips: number of clips, two in five of them real; by default each recording gives one real clip.
         seed: the same seed gives the same clips and splits.
         layout: how the recordings are stored, as in avff data check; genuine takes every video in the folder.
-        workers: processes; by default one per core.
+        workers: number of processes; by default one per core.
         engine: what runs them: this machine, or a Ray cluster.
     """
     from avff_lib.data.layouts import read_layout

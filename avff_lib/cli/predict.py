@@ -1,4 +1,4 @@
-"""``avff predict``: videos, folders and patterns -> predictions, as lines, JSON, CSV or a page."""
+"""``avff predict``: videos, folders and patterns -> predictions, as text, JSON, CSV or a page."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ CSV_COLUMNS = (
     "trained_on",
     "error",
 )
-SEVERAL_FILES = 4  # from here on processes are worth starting, which takes as long as 20 s of video
+SEVERAL_FILES = 4  # from which on processes pay off; starting them costs as much as 20 s of video
 
 Result = TypeVar("Result")
 
@@ -90,21 +90,21 @@ def predict(
     """Score videos, and label each one real or fake, or in sync or out of sync, or undetermined.
 
     Args:
-        files: videos with sound, folders that are searched for them, or patterns such as clips/scene?.mp4.
-        checkpoint: folder or hub id of a detector, or the name of a shipped one: avff-people, which tells
-            whether lips and voice are in sync, or avff-tiny or avffmae-tiny, which know drawn faces only.
-        json_: print a JSON list with one object per file instead of lines for people.
+        files: videos with sound, folders to search for videos, or patterns such as clips/scene?.mp4.
+        checkpoint: folder or hub id of a detector, or the name of a shipped one: avff-people, which decides
+            whether lips and voice are in sync, or avff-tiny or avffmae-tiny, trained only on drawn faces.
+        json_: print a JSON list with one object per file instead of text.
         csv_: write a table to this file, one row per video.
-        report: write a page to this file, to be opened in a browser.
-        parquet: for many videos: write Parquet files to this folder, and print counts only; run again to go
-            on after an interruption.
+        report: write an HTML page to this file.
+        parquet: for many videos: write Parquet files to this folder, and print only counts; run again to
+            continue after an interruption.
         device: where the detector runs; auto takes a GPU if there is one.
-        batch_size: windows that the detector takes at once.
+        batch_size: number of windows that the detector takes at once.
         audio_stream: number of the sound track, from 1; by default the one that players play, or another one
             if that is silent.
-        workers: files scored at once, each in a process; by default one per core for four files or more,
-            and one with a GPU.
-        engine: what runs them: this machine, or, with --parquet, a Ray cluster that sees the same files.
+        workers: number of files scored at once, each in a process; by default one per core for four files or
+            more, and one with a GPU.
+        engine: what runs them: this machine, or, with --parquet, a Ray cluster that reads the same files.
     """
     if report is not None:
         require_extra("avff predict --report", "matplotlib")
@@ -155,7 +155,7 @@ def predict(
                 page.add(analysis)
             if not json_:
                 _print_prediction(analysis.prediction)
-    finally:  # neither an interruption nor a file that crashes its process loses what was scored before
+    finally:  # keep earlier results after an interruption or a crash
         if json_:
             print(json.dumps([asdict(file) for file in predictions], indent=2))
         try:
@@ -181,7 +181,7 @@ def _predict_many(
     workers: int | None,
     engine: Engine,
 ) -> int:
-    """Write predictions to a folder of Parquet files, and print how many there are of each kind."""
+    """Write predictions to a folder of Parquet files, and print the number of each kind."""
     from avff_lib.inference.store import predict_to_parquet
 
     counts = predict_to_parquet(
@@ -200,16 +200,16 @@ def _predict_many(
 
 
 def media_files(names: Sequence[str]) -> list[Path]:
-    """The files that names of files, folders and patterns stand for, each once, folders in sorted order.
+    """The files behind names of files, folders and patterns, each once, folders in sorted order.
 
-    A name of a file that does not exist is kept, and is refused when its turn comes.
+    The name of a missing file is kept, and is refused later, when it is read.
 
     Raises:
         AVFFError: no name is given, a folder has no video in it, or no file matches a pattern.
     """
     if not names:
         raise AVFFError("no file was named; give one or more videos, as in: avff predict some.mp4")
-    paths: dict[Path, None] = {}  # a set that keeps the order
+    paths: dict[Path, None] = {}  # an ordered set
     for name in names:
         path = Path(name)
         if isdir(path):
@@ -230,7 +230,7 @@ def media_files(names: Sequence[str]) -> list[Path]:
 
 
 def _check_output(out: Path | None, inputs: Sequence[Path]) -> None:
-    """Raise an `AVFFError` if an output cannot be written or is one of the inputs, before hours of work."""
+    """Raise an `AVFFError` before hours of work if an output cannot be written or is one of the inputs."""
     if out is None:
         return
     if not out.parent.is_dir():
@@ -279,7 +279,7 @@ def _analyze_in_worker(
     audio_stream: int | None,
     views: bool,
 ) -> FileAnalysis:
-    """Score a file, and send back no more than what is shown of it."""
+    """Score a file, and send back only what is displayed."""
     from avff_lib.inference.predictor import analyze_file
 
     model = _detector(checkpoint, device)
@@ -293,13 +293,13 @@ def _in_parallel(
     workers: int,
     crashed: Callable[[Path, AVFFError], Result],
 ) -> Iterator[Result]:
-    """Results in the order of the paths, also if one of them crashes the process that works on it.
+    """Results in the order of the paths, even if one of them crashes its process.
 
     Args:
         analyze: runs in a worker process.
         paths: of the files.
         workers: number of processes.
-        crashed: the result for a file that crashes its process, and for the error that says so.
+        crashed: returns the result for a file that crashes its process, from its path and the error.
     """
     from avff_lib.utils.parallel import parallel_map
 
@@ -311,10 +311,10 @@ def _in_parallel(
             for result in each(tuple(waiting), workers, description="scoring", done=done):
                 del waiting[0]
                 yield result
-        except AVFFError:  # all processes are gone, whichever file it was: the next one goes alone
+        except AVFFError:  # all processes are gone, and the cause is unknown: score the next file alone
             path = waiting.pop(0)
             try:
-                # With a single worker it would be this process that crashes.
+                # With a single worker, this process itself would crash.
                 (result,) = each([path], 2, description=path.name)
             except AVFFError as error:
                 result = crashed(path, error)
@@ -328,7 +328,7 @@ def _crashed(model: Detector, path: Path, error: AVFFError) -> FileAnalysis:
 
 
 def _print_prediction(file: FilePrediction) -> None:
-    """Print for people, above the bar if there is one."""
+    """Print as text, above the bar if there is one."""
     from avff_lib.inference.facts import summarize_facts
     from avff_lib.inference.prediction import REASON_NOTES
 
@@ -350,7 +350,7 @@ def _print_prediction(file: FilePrediction) -> None:
     several = len(file.faces) > 1
     if several:
         lines.append(f"{len(file.faces)} faces; face {file.face} has the highest score")
-    if file.label != "undetermined":  # else they would be taken for what is fake
+    if file.label != "undetermined":  # otherwise readers would take them for fakes
         for part in file.segments:
             owner = f", face {part.face}" if several else ""
             lines.append(
@@ -397,7 +397,7 @@ def _table(predictions: Sequence[FilePrediction]) -> str:
 
 
 def _facts_columns(file: FilePrediction) -> dict[str, object]:
-    """Facts by column; all are empty where there are none."""
+    """Facts by column; all empty if there are none."""
     if file.facts is None:
         return {}
     facts = vars(file.facts)

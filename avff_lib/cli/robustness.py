@@ -1,4 +1,4 @@
-"""``avff robustness``: how a detector copes with compression, noise, blur and the like."""
+"""``avff robustness``: a detector's performance under compression, noise, blur and other perturbations."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def robustness(
         checkpoint: folder of a saved detector, or the name of a shipped one: avff-people, avff-tiny,
             avffmae-tiny.
         split: the manifest's test clips, or all of them.
-        perturbations: only these; all twelve by default.
-        clips: number of clips, drawn at random, half of each class; all by default.
+        perturbations: only these; by default all twelve.
+        clips: number of clips, drawn at random, half of each class; by default all.
         device: to run the detector on; auto is the GPU if there is one.
     """
     from rich.console import Console
@@ -60,7 +60,7 @@ def robustness(
     command += ["--clips", clips] if clips is not None else []
     summary = {
         "command": shlex.join(str(word) for word in command),
-        **summarize_scores(rows, scores, names),
+        **summarize_scores(rows, scores, names, model.config.threshold, model.config.calibration),
     }
     summary["trained_on"] = model.config.trained_on
     summary["skipped"] = [{"path": path, "reason": reason} for path, reason in by_path(skipped)]
@@ -77,12 +77,14 @@ def _table(summary: dict) -> Table:
 
     untouched = summary["untouched"]
     interval = f"{untouched['low']:.2f}–{untouched['high']:.2f}"
-    columns = [f"level {level}" for level in range(1, 6)]
-    table = Table(
-        "perturbation", *columns, title=f"AUC; of untouched clips {untouched['auc']:.2f} ({interval})"
+    title = (
+        f"AUC, and real clips called fake at the threshold {summary['threshold']:.2f}; of untouched clips "
+        f"{untouched['auc']:.2f} ({interval}), {untouched['false_positive_rate']:.0%}"
     )
+    table = Table("perturbation", *(f"level {level}" for level in range(1, 6)), title=title)
     for name, entry in summary["perturbations"].items():
-        table.add_row(name, *(f"{level['auc']:.2f}" for level in entry["levels"]))
+        cells = (f"{level['auc']:.2f}  {level['false_positive_rate']:.0%}" for level in entry["levels"])
+        table.add_row(name, *cells)
     return table
 
 

@@ -1,4 +1,4 @@
-"""``avff sync``: how far lips and voice agree in time, measured without a model or by a learned embedding."""
+"""``avff sync``: the lag of lips and voice, measured without a model or with a learned embedding."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def sync(
     learned: bool = False,
     json_: Annotated[bool, arg(name="json")] = False,
 ) -> int:
-    """Measure how far lips and voice agree in time, without a label.
+    """Measure the lag between lips and voice and their correlation, without a label.
 
     Args:
         files: videos with sound.
-        learned: compare them by the embedding of avff-people, instead of mouth opening and loudness.
-        json_: print a JSON list with one object per file instead of lines for people.
+        learned: compare them with the embedding of avff-people, instead of mouth opening and loudness.
+        json_: print a JSON list with one object per file instead of text.
     """
     if not files:
         raise AVFFError("no file was named; give one or more videos, as in: avff sync some.mp4")

@@ -49,28 +49,28 @@ def pretrain(
     device: Device = "auto",
     dry_run: bool = False,
 ) -> None:
-    """Stage one, self-supervised: learn from real clips what belongs together.
+    """Stage one, self-supervised: learn from real clips which lips and voices belong together.
 
     Args:
         data: folder with a manifest.csv, or with shards; its real train clips are used.
-        out: folder for the model, and for split.csv, the clips it learns from; run again to go on after an
+        out: folder for the model, and for split.csv, the training clips; run again to continue after an
             interruption, or with more steps.
         family: AVFF is the documented system, AVFFMAE the paper's masked autoencoder (tiny: a variant of it).
-        preset: base starts from pretrained encoders, tiny from nothing; tiny with the laptop recipe.
+        preset: base starts from pretrained encoders, tiny from scratch; tiny with the laptop recipe.
         audio_weights: file, folder or hub id of the base preset's audio encoder, instead of the usual one.
-        visual_weights: the same for video. With files that also hold decoders, AVFFMAE starts from these too.
+        visual_weights: the same for video. If the files also hold decoders, AVFFMAE starts from these too.
         recipe: source of all settings below that are not given.
         overrides: settings that replace the recipe's.
-        augment: mirror windows half of the time, or also change video and audio, lightly or strongly.
+        augment: mirror half of the windows, or also change video and audio, lightly or strongly.
         device: auto takes an accelerator if there is one.
-        dry_run: print what would happen, with measured memory and time, and train nothing.
+        dry_run: print what would happen, with measured memory and time, without training.
     """
     from avff_lib.models import AVFF, AVFFMAE, Detector
     from avff_lib.training.identity import INITIAL_MODEL
     from avff_lib.training.objectives import pretraining_loss
 
     config = make_config(recipe, family, 1, overrides)
-    pick_device(device, "--device")  # says so at once if there is none
+    pick_device(device, "--device")  # fails at once if there is none
     chosen: type[AVFF] | type[AVFFMAE] = AVFF if family == "AVFF" else AVFFMAE
     model: Detector
     unknown: tuple[str, ...] = ()
@@ -91,7 +91,7 @@ def pretrain(
     examples, skipped = examples_of(data, model.spec, wanted, few=dry_run)
     print_skipped(skipped)
     if not examples:
-        raise AVFFError(f"{data} holds no real train clips; stage one learns from those alone")
+        raise AVFFError(f"{data} holds no real train clips; stage one learns only from those")
     dataset = _dataset(examples, model, augment)
     if dry_run:
         return _print_plan(model, pretraining_loss, dataset, data, wanted, config, out, device, unknown)
@@ -123,19 +123,19 @@ def train(
 
     Args:
         data: folder with a manifest.csv, or with shards; its train and val clips are used.
-        out: folder for the model, and for split.csv, the clips it learns from and is chosen by; run again to
-            go on after an interruption, or with more steps.
+        out: folder for the model, and for split.csv, its training and validation clips; run again to continue
+            after an interruption, or with more steps.
         init: folder of a model from stage one; by default a tiny one with random weights.
-        family: of that tiny one, AVFF by default; a model from stage one brings its own.
+        family: of that tiny one, AVFF by default; a model from stage one keeps its own.
         recipe: source of all settings below that are not given.
         overrides: settings that replace the recipe's.
-        augment: mirror windows half of the time, or also change video and audio, lightly or strongly.
+        augment: mirror half of the windows, or also change video and audio, lightly or strongly.
         device: auto takes an accelerator if there is one.
         target_fpr: share of real clips that may be labelled fake, such as 0.05; by default the
             threshold has the best balanced accuracy.
         pooling: a file's score is the mean of its windows' probabilities, or of their logits.
         trained_on: a phrase on the data that every prediction repeats; by default the folder's name.
-        dry_run: print what would happen, with measured memory and time, and train nothing.
+        dry_run: print what would happen, with measured memory and time, without training.
     """
     from avff_lib.data.examples import by_file
     from avff_lib.data.labels import possible_labels
@@ -148,7 +148,7 @@ def train(
         raise AVFFError(
             f"--init {init} and --family {family} are both given; a saved model has its own family"
         )
-    pick_device(device, "--device")  # says so at once if there is none
+    pick_device(device, "--device")  # fails at once if there is none
     model = Detector.from_pretrained(init) if init else None
     known = cast(Family, type(model).__name__) if model else family or "AVFF"
     config = make_config(recipe, known, 2, overrides)
@@ -169,7 +169,7 @@ def train(
     validation, skipped_validation = examples_of(data, model.spec, lambda row: row.split == "val")
     print_skipped([entry for entry in skipped_validation if entry not in skipped])
     labels = [parts[0].row.label for parts in by_file(validation)]
-    if target_fpr is not None:  # before the training, not after it
+    if target_fpr is not None:  # fails before the training
         check_target_fpr(target_fpr, labels.count(0))
     if len(set(labels)) < 2 and overrides.get("validate_every"):
         raise AVFFError(
@@ -178,7 +178,7 @@ def train(
         )
     validate = _validation_auc(validation, labels) if len(set(labels)) == 2 else None
     data_named = trained_on or f"{_count(examples)} clips of {data.name}"
-    # A model of --init may be calibrated, and is not any more.
+    # The model of --init may be calibrated; training makes that invalid.
     fresh = Calibration(pooling=pooling)
     model.config = replace(model.config, trained_on=data_named, threshold=0.5, calibration=fresh)
     model.ood = None
@@ -196,7 +196,7 @@ def train(
 
 
 def _save_split(examples: Sequence[Example | StoredExample], out: Path) -> None:
-    """Keep beside the model which clips it learns from and which choose its step and its threshold."""
+    """Store beside the model its training clips, and the clips that choose its step and threshold."""
     from avff_lib.data.splits import write_split
 
     make_folder(out)
@@ -212,7 +212,7 @@ def _fit(
     device: Device,
     validate: Callable[[Detector], float] | None = None,
 ) -> History:
-    """Train; the history in the process that is to save the model, and nothing in any other."""
+    """Train; return the history in the process that saves the model, and nothing in any other."""
     from avff_lib.training.log import TrainingLogger
     from avff_lib.training.loop import fit
     from avff_lib.utils import distributed
@@ -232,7 +232,7 @@ def _count(examples: Sequence[Example | StoredExample]) -> int:
 
 
 def _best_of(model: Detector, history: History, out: Path) -> Detector:
-    """The model that validated best; the trained one as it ended, if none was validated."""
+    """The model that validated best; without validations, the model after the last step."""
     from avff_lib.models import Detector
     from avff_lib.training.validation import BEST_NAME, best_record
 
@@ -252,7 +252,7 @@ def _calibrate(
         calibrate(model, validation, target_fpr)
     except AVFFError as error:
         raise AVFFError(
-            f"the trained model is saved in {out}, but cannot be calibrated ({error}); mend that and run the "
+            f"the trained model is saved in {out}, but cannot be calibrated ({error}); fix this and run the "
             "same command again, which calibrates it without training"
         ) from error
 
@@ -285,7 +285,7 @@ def _validation_auc(
 
     def auc(model: Detector) -> float:
         value = binary_metrics(np.array(labels), score_examples(model, examples), 0.5)["auc"]
-        assert value is not None  # both classes are there
+        assert value is not None  # both classes are present
         return value
 
     return auc
@@ -308,11 +308,11 @@ def _print_plan(
     from avff_lib.training.identity import DATASET
 
     rows = [example.row for example in stored_examples(data, model.spec)]
-    if not rows:  # few of the files are decoded, and what all of them give is not known
+    if not rows:  # only a few files are decoded, so the total is unknown
         rows, unknown = rows_of(data), (*unknown, DATASET)
         missing = sum(not row.path.exists() for row in rows)
         if missing:
-            print(f"{missing} of the {len(rows)} files that the manifest lists are not there")
+            print(f"{missing} of the {len(rows)} files that the manifest lists are missing")
     used = sum(map(wanted, rows))
     plan = dry_run(model, objective, dataset, rows, used, config, out, device=device, unknown=unknown)
     plan.show(Console())

@@ -1,8 +1,8 @@
 """Audit of a dataset: can its fakes be found without detecting a forgery?
 
-A detector learns whatever separates the classes. Where the fakes begin with a short silence, as in some
+A detector learns anything that separates the classes. If the fakes begin with a short silence, as in some
 well-known datasets (arXiv 2412.00175), it learns to detect that. The audit trains simple probes
-(`avff_lib.data.probes`) and reports those that succeed and should not. It also looks for identities in two
+(`avff_lib.data.probes`) and reports those that succeed and should not. It also finds identities in two
 splits, duplicates, imbalanced classes, and files that cannot be read.
 """
 
@@ -27,11 +27,11 @@ from avff_lib.data.splits import identity_leaks, imbalances, shared_identities, 
 from avff_lib.errors import AVFFError, MediaError
 
 FAKES = "all fakes"
-MIN_CLIPS = 15  # of each class, for an AUC to be estimated
+MIN_CLIPS = 15  # of each class, to estimate an AUC
 MIN_SHARED_TAG = 5  # clips with the same codec or writer, for it to become a feature
-MIN_IDENTITIES = 6  # sources of each class, for an AUC to be estimated
-MIN_REPORTED_AUC = 0.55  # a lower AUC is no shortcut worth reporting, however many clips show it
-# Probes that may succeed by the definition of a category: those of the fake stream, and no others.
+MIN_IDENTITIES = 6  # sources of each class, to estimate an AUC
+MIN_REPORTED_AUC = 0.55  # a lower AUC is not worth reporting, even if many clips show it
+# Probes that may succeed by the definition of a category: only those of the fake stream.
 ALLOWED_PROBES = {
     "RVFA": {"audio"},
     "FVRA": {"frame", "video"},
@@ -48,12 +48,12 @@ class Cell:
     """Result of one probe on one category against the real clips.
 
     Attributes:
-        probe, category: which.
+        probe, category: their names.
         expected: whether the definition of the category allows the probe to succeed.
         verdict: the result in words.
         auc: area under the ROC curve, cross-validated by source identity; ``None`` without enough clips.
-        low, high: ends of its 99 % interval, by bootstrap over source identities. Values below 0.5 are
-            chance, too: cross-validation of a useless probe on few identities is biased downwards.
+        low, high: ends of its 99 % interval, by bootstrap over source identities. Values below 0.5 are also
+            chance: cross-validation of a useless probe on few identities is biased downwards.
         clips, identities: fakes in the comparison, and their sources.
         clue: for a leak, the single feature that separates best, with its medians.
     """
@@ -124,14 +124,14 @@ class AuditReport:
 
 
 def audit(rows: list[Row], *, seed: int = 0, workers: int | None = None) -> AuditReport:
-    """Audit a dataset, whatever its origin.
+    """Audit a dataset of any origin.
 
     Each clip is decoded once. For each probe and each category of fakes, a logistic regression is
-    trained and tested on separate source identities, and its AUC is compared with chance. Of a dataset
-    without shortcuts, one or two cells in a hundred are reported as leaks all the same.
+    trained and tested on separate source identities, and its AUC is compared with chance. Even in a dataset
+    without shortcuts, one or two cells in a hundred are reported as leaks.
 
     Args:
-        rows: of the dataset's manifest.
+        rows: those of the dataset's manifest.
         seed: of the folds and the bootstrap.
         workers: decoding threads; by default one per processor.
 

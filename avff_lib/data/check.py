@@ -1,4 +1,4 @@
-"""Open every file of a dataset: what cannot be read, and how clips, durations and codecs are spread."""
+"""Open every file of a dataset: unreadable files, and the distribution of clips, durations and codecs."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from avff_lib.errors import AVFFError
 from avff_lib.media.decode import MediaInfo, probe
 from avff_lib.utils.parallel import parallel_map
 
-LARGEST = 10  # kinds of files that get a line of their own
+LARGEST = 10  # kinds of files with a line of their own
 
 
 @dataclass(frozen=True)
 class FileCheck:
-    """What opening every file gave.
+    """The results of opening every file.
 
     Attributes:
-        media: what each readable file is, by its row.
+        media: properties of each readable file, by its row.
         unreadable: the other files, by the reason.
     """
 
@@ -40,7 +40,7 @@ class FileCheck:
         """Clips and people by category and method, with durations; codecs by class.
 
         Args:
-            split: whether the rows have splits that mean something.
+            split: whether the splits of the rows are meaningful.
         """
         columns = SPLITS if split else ("clips",)
         by_method = defaultdict(list)
@@ -75,8 +75,8 @@ def check_files(rows: Sequence[Row], *, workers: int | None = None) -> FileCheck
     """Open every file and decode its first frame and sound.
 
     Args:
-        rows: of a dataset.
-        workers: processes; by default one a core.
+        rows: those of the dataset.
+        workers: number of processes; by default one per core.
     """
     workers = min(workers or os.cpu_count() or 1, max(1, len(rows)))
     media, unreadable = [], defaultdict(list)
@@ -90,7 +90,7 @@ def check_files(rows: Sequence[Row], *, workers: int | None = None) -> FileCheck
 
 
 def _describe(row: Row) -> MediaInfo | str:
-    """What a file is, or why it cannot be used, without its path."""
+    """Properties of a file, or the reason, without its path, why it cannot be used."""
     try:
         return probe(row.path)
     except AVFFError as error:

@@ -20,20 +20,20 @@ from avff_lib.media.clip import Clip
 from avff_lib.preprocess.prepare import prepare
 from avff_lib.preprocess.spec import InputSpec, ModelInputs
 
-MIN_PSEUDO_FAKE_SHIFT = 0.2  # seconds; whether a smaller shift makes a fake would be a matter of opinion
+MIN_PSEUDO_FAKE_SHIFT = 0.2  # seconds; a smaller shift is not clearly a fake
 MAX_TRIES = 1000  # places tried for a window with a given label
 
 
 @dataclass(frozen=True, eq=False)
 class WindowDraw:
-    """Which window of which clip: the key by which `AVDataset` is read in training.
+    """A window of a clip: the key to `AVDataset` in training.
 
     Attributes:
-        clips: index of the clip, then of clips that may stand in for it if it cannot be read.
+        clips: index of the clip, then of clips that replace it if it cannot be read.
         label: of the window.
         pseudo_fake: make the window from a real clip, see `pseudo_fake`.
-        rng: draws the place in the clip and the augmentation. A dataset works on a copy, so that the same
-            draw gives the same window every time.
+        rng: draws the position in the clip and the augmentation. The dataset uses a copy, so that a draw
+            always gives the same window.
     """
 
     clips: tuple[int, ...]
@@ -50,7 +50,7 @@ class WindowSample:
         frames: ``(T, 3, H, W)`` float32, normalised.
         audio: waveform ``(S,)`` or spectrogram ``(n_mels, N)``, float32.
         label: 1 if the window is fake, else 0.
-        skipped: clips that were tried first and could not be read, by their index in the dataset.
+        skipped: clips that were tried before and could not be read, by their index in the dataset.
     """
 
     frames: Tensor
@@ -62,15 +62,15 @@ class WindowSample:
 class AVDataset(Dataset[WindowSample]):
     """Clips of a manifest or of shards, read window by window.
 
-    ``dataset[3]`` is the middle window of clip 3 as it is, so that the dataset serves any sampler; where that
-    is neither real nor fake (see `avff_lib.data.labels.window_label`), it is the nearest that is one of both.
-    ``dataset[draw]`` is the window that a `WindowDraw` stands for, augmented; these are made by
-    `avff_lib.data.sampler.WindowSampler`, and `avff_lib.fit` does so by itself.
+    ``dataset[3]`` is the middle window of clip 3 without augmentation, so that any sampler can read the
+    dataset; if that window is neither real nor fake (see `avff_lib.data.labels.window_label`), the nearest
+    one with a label. ``dataset[draw]`` is the augmented window of a `WindowDraw`; `WindowSampler` of
+    `avff_lib.data.sampler` draws these, and `avff_lib.fit` uses it.
 
     Args:
         examples: with clips in memory (`avff_lib.data.examples.load_examples`) or in shards
             (`avff_lib.data.shards.read_shards`).
-        spec: of the model to be fed.
+        spec: input spec of the model.
         transforms: augmentation of drawn windows; by default none.
     """
 
@@ -88,7 +88,7 @@ class AVDataset(Dataset[WindowSample]):
         return len(self.examples)
 
     def __getitem__(self, key: int | WindowDraw) -> WindowSample:
-        """The window that ``key`` stands for.
+        """The window of ``key``.
 
         Raises:
             AVFFError: the clip, or every clip of the draw, cannot be read, or no window of it has a label.
@@ -129,17 +129,17 @@ def random_window(
     transforms: Augment | None = None,
     label: int | None = None,
 ) -> tuple[ModelInputs, int]:
-    """One window from a random place of a clip, augmented, and its label.
+    """One window from a random position in a clip, augmented, and its label.
 
     Both streams are cut together and nothing is shifted: a shift would make a fake. A window that is neither
     real nor fake (see `avff_lib.data.labels.window_label`) is never drawn.
 
     Args:
         example: at least ``spec.duration`` long.
-        spec: of the model to be fed.
-        rng: draws the place and the augmentation.
+        spec: input spec of the model.
+        rng: draws the position and the augmentation.
         transforms: augmentation; by default none.
-        label: that the window shall have, one of `avff_lib.data.labels.possible_labels`; by default either.
+        label: required label, one of `avff_lib.data.labels.possible_labels`; by default any.
 
     Returns:
         A batch of one, and 1 if the window is fake, else 0.
@@ -165,14 +165,15 @@ def pseudo_fake(
     *,
     transforms: Augment | None = None,
 ) -> ModelInputs:
-    """A fake window made of a real clip: video of one moment, audio of another.
+    """A fake window from a real clip: video of one moment, audio of another.
 
-    The moments are at least `MIN_PSEUDO_FAKE_SHIFT` apart; the clip must be longer than the window by that.
+    The moments are at least `MIN_PSEUDO_FAKE_SHIFT` apart; the clip must be longer than the window by as
+    much.
 
     Args:
         example: a real clip.
-        spec: of the model to be fed.
-        rng: draws both places and the augmentation.
+        spec: input spec of the model.
+        rng: draws both positions and the augmentation.
         transforms: augmentation; by default none.
 
     Returns:
@@ -191,7 +192,7 @@ def pseudo_fake(
 
 
 def _cut(example: Example | StoredExample, start: float, length: float, spec: InputSpec) -> Clip:
-    """A window with the frames that a model takes from it, which alone are worth decoding and augmenting."""
+    """A window with only those frames that the model takes, to save decoding and augmenting the others."""
     window = example.window(start, length, spec.frame_times * length / spec.duration)
     if not np.isfinite(window.waveform).all():
         raise AVFFError("its audio holds non-finite samples; prepare it again, or leave it out")
@@ -199,7 +200,7 @@ def _cut(example: Example | StoredExample, start: float, length: float, spec: In
 
 
 def _random_speed(transforms: Augment | None, room: float, rng: np.random.Generator) -> int:
-    """Per cent of the clip's own speed; the clip has ``room`` for so many windows at its own speed."""
+    """Speed in per cent of the clip's own; ``room`` is the clip's length in windows at its own speed."""
     if transforms is None or not transforms.speed:
         return 100
     change = round(100 * transforms.speed)

@@ -1,9 +1,9 @@
 """The same recording twice in a dataset: identical when decoded, or in another encoding.
 
-A fingerprint holds a few tiny keyframes and a tiny spectrogram of a clip. Compression, another size, frame
-rate or level hardly change them. A clip that begins or ends elsewhere has another fingerprint: different
-parts of one recording are not found. Perceptual hashes (such as those of ``imagehash``) are of single images
-and leave out the audio.
+A fingerprint holds a few tiny keyframes and a tiny spectrogram of a clip. Compression, or another size, frame
+rate or level, hardly changes them. A clip that begins or ends elsewhere has another fingerprint: different
+parts of one recording are not found. Perceptual hashes (such as those of ``imagehash``) cover single images
+and no audio.
 """
 
 from __future__ import annotations
@@ -30,13 +30,14 @@ BLOCK = 1024  # clips compared with all others at a time
 
 @dataclass(frozen=True, eq=False)
 class Fingerprint:
-    """By which duplicates of a clip are recognised.
+    """The fingerprint by which duplicates of a clip are found.
 
     Attributes:
         content: hash of all decoded frames and samples.
         video: ``(576,)`` float32, the keyframes, of mean 0 and length 1, so that a product is a correlation;
             zeros if the frames are blank.
-        audio: ``(512,)`` float32, the spectrogram likewise, each band relative to its own mean.
+        audio: ``(512,)`` float32, the spectrogram, normalised in the same way, each band relative to its own
+            mean.
     """
 
     content: str
@@ -45,7 +46,7 @@ class Fingerprint:
 
 
 def fingerprint(clip: Clip) -> Fingerprint:
-    """Fingerprint of a clip; all clips that are compared need the same sample rate."""
+    """Fingerprint of a clip; clips to be compared need the same sample rate."""
     content = hashlib.sha256(np.ascontiguousarray(clip.frames).data)
     content.update(np.ascontiguousarray(clip.waveform).data)
     times = clip.start + (np.arange(KEYFRAMES) + 0.5) / KEYFRAMES * clip.duration
@@ -72,8 +73,8 @@ def exact_duplicates(rows: Sequence[Row], prints: Sequence[Fingerprint]) -> tupl
 def near_duplicates(rows: Sequence[Row], prints: Sequence[Fingerprint]) -> tuple[tuple[int, int], ...]:
     """Pairs of indices of clips with nearly the same video and audio that are not identical.
 
-    A fake is often nearly the recording that it was made from, as intended. So within a split only clips of
-    the same method and targets are compared; clips of two splits always are.
+    A fake is often nearly identical to the recording that it was made from, as intended. So within a split,
+    only clips of the same method and targets are compared; clips of two splits always are.
     """
     video, audio = np.stack([entry.video for entry in prints]), np.stack([entry.audio for entry in prints])
     contents = np.unique([entry.content for entry in prints], return_inverse=True)[1]

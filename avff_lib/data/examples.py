@@ -17,7 +17,7 @@ from avff_lib.faces.tracked import Region, TrackedClip, iter_tracked
 from avff_lib.media.clip import Clip
 from avff_lib.utils.parallel import parallel_map
 
-if TYPE_CHECKING:  # it would bring PyTorch, 300 MB of it in each process that decodes
+if TYPE_CHECKING:  # it would load PyTorch, 300 MB in each decoding process
     from avff_lib.preprocess.spec import InputSpec
 
 EXAMPLE_SECONDS = 20.0  # longer files are cut into examples of this length
@@ -29,10 +29,10 @@ class Example:
     """A row of the manifest with its faces and its audio, or `EXAMPLE_SECONDS` of them.
 
     Attributes:
-        row: of the manifest.
-        clip: the speaker's face with the audio, which training draws windows from; without a single frame
-            where no face speaks.
-        tracked: all faces, which the file is scored by; a clip that was made by hand is one face throughout.
+        row: its row of the manifest.
+        clip: the speaker's face with the audio, from which training draws windows; without frames if no face
+            speaks.
+        tracked: all faces, by which the file is scored; a clip made by hand counts as one face throughout.
     """
 
     row: Row
@@ -41,12 +41,12 @@ class Example:
 
     @property
     def start(self) -> float:
-        """Of the clip, in seconds."""
+        """The clip's, in seconds."""
         return self.clip.start
 
     @property
     def duration(self) -> float:
-        """Of the clip, in seconds."""
+        """The clip's, in seconds."""
         return self.clip.duration
 
     @property
@@ -56,7 +56,7 @@ class Example:
 
     @property
     def piece(self) -> TrackedClip:
-        """What the file is scored by."""
+        """The piece by which the file is scored."""
         return self.tracked or TrackedClip.of_face(self.clip)
 
     def window(self, start: float, duration: float, frame_times: np.ndarray | None = None) -> Clip:
@@ -64,8 +64,8 @@ class Example:
 
         Args:
             start, duration: in seconds.
-            frame_times: ``(T,)`` seconds from ``start``; of the frames, only the nearest to these are given,
-                one for each. By default all are.
+            frame_times: ``(T,)`` seconds from ``start``; only the frames nearest to these are returned, one
+                for each. By default, all frames.
         """
         return cut(self.clip, start, duration, frame_times)
 
@@ -86,7 +86,7 @@ Part = TypeVar("Part", bound=FilePart)
 
 @dataclass(frozen=True)
 class Skipped:
-    """A row that could not be used, and why, in one sentence."""
+    """A row that could not be used, and the reason, in one sentence."""
 
     row: Row
     reason: str
@@ -100,16 +100,16 @@ def load_examples(
     A second of video takes 25 x 3 x size^2 bytes: 0.3 MB at 64 pixels.
 
     Args:
-        rows: of a manifest.
-        spec: of the model to be fed.
-        workers: processes; by default one a core.
+        rows: those of a manifest.
+        spec: input spec of the model.
+        workers: number of processes; by default one per core.
 
     Returns:
         The examples in the order of ``rows``, one for each file of up to `EXAMPLE_SECONDS`, and the rows that
         could not be used.
 
     Raises:
-        AVFFError: they would take more than `MAX_LOADED_BYTES`.
+        AVFFError: the examples would take more than `MAX_LOADED_BYTES`.
     """
     load = partial(
         load_example,
@@ -144,7 +144,7 @@ def load_examples(
 def load_example(
     row: Row, *, size: int, region: Region, sample_rate: int, min_duration: float
 ) -> list[Example] | Skipped:
-    """`iter_examples` at once, or why that cannot be done."""
+    """All of `iter_examples` as a list, or the reason why the file cannot be used."""
     try:
         return list(
             iter_examples(row, size=size, region=region, sample_rate=sample_rate, min_duration=min_duration)
@@ -159,14 +159,14 @@ def iter_examples(
     """Decode one file, and cut it down to its faces, `EXAMPLE_SECONDS` at a time.
 
     Args:
-        row: of the manifest.
+        row: its row of the manifest.
         size: side of the face crops, in pixels.
         region: of the face, see `avff_lib.preprocess.spec.InputSpec`.
         sample_rate: of the audio, in Hz.
-        min_duration: seconds that the file must last.
+        min_duration: shortest length of the file, in seconds.
 
     Raises:
-        AVFFError: it cannot be read, is too short, or, at its end, no face was in it.
+        AVFFError: it cannot be read, is too short, or (raised at its end) shows no face.
     """
     pieces = iter_tracked(
         row.path,
@@ -185,9 +185,9 @@ def iter_examples(
 
 
 def speaker_clip(piece: TrackedClip) -> Clip:
-    """The speaker's face from where it is first detected to where it is last, with the audio.
+    """The speaker's face from its first to its last detection, with the audio.
 
-    Without a face, a clip of no length.
+    Without a face, a clip of length zero.
     """
     number = piece.speaker()
     if number is None:

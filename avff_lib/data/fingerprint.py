@@ -1,4 +1,4 @@
-"""A fingerprint of training data, so that a run is not resumed on other data than it was started with."""
+"""A fingerprint of training data, so that a run is resumed only on the data that it was started with."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from avff_lib.preprocess.spec import InputSpec
 
 
 def fingerprint(examples: Sequence[Example | StoredExample], spec: InputSpec) -> str:
-    """Twelve hexadecimal digits, of all that the windows of a dataset are drawn from.
+    """Hash, twelve hexadecimal digits, of everything that the windows of a dataset are drawn from.
 
-    That is each row with its clip's place in time, in their order, which decides what is drawn; the size of
-    each media file, or the checksum of its shard; and the form of the windows. No clip is read. Moved to
-    another folder, a dataset keeps its fingerprint.
+    It covers the rows with their clips' positions in time, in order, since the order decides the draws; the
+    size of each media file, or the checksum of its shard; and the form of the windows. No clip is read. A
+    dataset that is moved to another folder keeps its fingerprint.
 
     Args:
-        examples: of the dataset.
-        spec: of the windows.
+        examples: those of the dataset.
+        spec: that of the windows.
     """
     paths = [str(example.row.path) for example in examples]
     folders = [os.path.dirname(path) for path in paths if os.path.isabs(path)]

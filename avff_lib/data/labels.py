@@ -1,4 +1,4 @@
-"""Labels of single windows: a clip that is fake in part holds real windows, too."""
+"""Labels of single windows: a partly fake clip also holds real windows."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from avff_lib.data.shards import StoredExample
 from avff_lib.errors import AVFFError
 from avff_lib.preprocess.spec import InputSpec
 
-MIN_FAKE_SHARE = 0.25  # of a window, from which on it counts as fake
+MIN_FAKE_SHARE = 0.25  # of a window, at and above which it counts as fake
 ROUNDING = 1e-3  # seconds of a fake part that may reach into a real window: a manifest gives three decimals
-PLACES = 20  # in a clip that are tried for the labels of its windows
-MIN_PLACES = 2  # of these that must give a label
+PLACES = 20  # positions in a clip that are tried for the labels of its windows
+MIN_PLACES = 2  # of these positions that must give a label
 
 
 def window_label(row: Row, start: float, duration: float) -> int | None:
-    """1 if at least `MIN_FAKE_SHARE` of the window is fake, 0 if nothing of it is, None between the two.
+    """1 if at least `MIN_FAKE_SHARE` of the window is fake, 0 if none of it is, None in between.
 
-    A window without a label is neither real nor fake: it teaches nothing, and no prediction of it is wrong.
-    A fake clip whose segments are not known counts as fake throughout.
+    A window without a label is neither real nor fake: it is used neither for training nor for evaluation.
+    A fake clip with unknown segments counts as fake throughout.
 
     Args:
-        row: of the clip.
-        start: of the window, in seconds of the file.
-        duration: of the window, in seconds.
+        row: that of the clip.
+        start: start of the window, in seconds of the file.
+        duration: length of the window, in seconds.
     """
     if row.label == 0 or not row.fake_segments:
         return row.label
@@ -39,10 +39,10 @@ def window_label(row: Row, start: float, duration: float) -> int | None:
 
 
 def possible_labels(example: Example | StoredExample, spec: InputSpec) -> set[int]:
-    """Labels that windows of a clip can have: a clip that is fake in part may hold real windows, too.
+    """Labels that windows of a clip can have: a partly fake clip may also hold real windows.
 
-    Those that fewer than one place in ten would give are left out, since looking for them is slow. The set
-    is empty for a clip that is shorter than a window, or fake so briefly that hardly any window has a label.
+    Labels found at fewer than one position in ten are left out, since searching for them is slow. The set is
+    empty for a clip that is shorter than a window, or fake so briefly that hardly any window has a label.
     """
     if example.duration < spec.duration:
         return set()
@@ -52,10 +52,10 @@ def possible_labels(example: Example | StoredExample, spec: InputSpec) -> set[in
 
 
 def middle_window(example: Example | StoredExample, spec: InputSpec) -> tuple[float, int]:
-    """Start, in seconds, and label of the window in the middle of a clip, or of the nearest that has a label.
+    """Start, in seconds, and label of the middle window of a clip, or of the nearest window with a label.
 
     Raises:
-        AVFFError: none of the places that are tried has one, or the clip is shorter than a window.
+        AVFFError: none of the windows tried has a label, or the clip is shorter than a window.
     """
     if example.duration < spec.duration:
         raise AVFFError(
@@ -74,6 +74,6 @@ def middle_window(example: Example | StoredExample, spec: InputSpec) -> tuple[fl
 
 
 def _places(example: Example | StoredExample, spec: InputSpec) -> list[float]:
-    """Starts of windows that are spread evenly over a clip."""
+    """Starts of windows spread evenly over a clip."""
     shares = (np.arange(PLACES) + 0.5) / PLACES
     return (example.start + shares * (example.duration - spec.duration)).tolist()

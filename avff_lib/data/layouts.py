@@ -1,7 +1,7 @@
-"""Datasets as they are published -> rows of a manifest: which one lies in a folder, and what its lists say.
+"""Published datasets -> rows of a manifest: which dataset a folder holds, and the contents of its lists.
 
 No file is decoded here. Layouts are described by their papers, by the READMEs that come with them, and by
-public loaders; what a loader often trips over is named beside the code that reads it.
+public loaders; common pitfalls are named beside the code that handles them.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Layout:
     Attributes:
         title: its name.
         matches: whether a folder looks like it, by names in it and the beginning of a list.
-        read: the rows that it lists, whether their files exist or not.
-        split: whether its authors have split it, by people who are in one split only.
+        read: the rows that it lists, whether or not their files exist.
+        split: whether its authors split it, with each person in only one split.
     """
 
     title: str
@@ -51,11 +51,11 @@ class Listing:
     """What a folder holds.
 
     Attributes:
-        root: the dataset's own folder, that given or one in it.
+        root: the dataset's own folder: the given one or one inside it.
         layout: a key of `LAYOUTS`.
-        rows: one a file that exists, in the dataset's order.
-        missing: files that it lists and that do not exist.
-        repeated: files that it lists again.
+        rows: one for each existing file, in the dataset's order.
+        missing: listed files that do not exist.
+        repeated: files that are listed again.
     """
 
     root: Path
@@ -66,12 +66,12 @@ class Listing:
 
 
 def read_layout(folder: Path, layout: str = "auto") -> Listing:
-    """List a dataset that lies in a folder, or in one folder of it.
+    """List a dataset in a folder, or in one of its subfolders.
 
     Args:
         folder: where it was unpacked.
-        layout: a key of `LAYOUTS`; ``"auto"`` takes the first that matches. It never takes ``"genuine"``, by
-            which every video counts as real: somebody must have said so.
+        layout: a key of `LAYOUTS`; ``"auto"`` takes the first that matches. It never takes ``"genuine"``,
+            which labels every video as real and must be chosen explicitly.
 
     Raises:
         AVFFError: nothing in ``folder`` looks like a dataset, or one of its lists cannot be read.
@@ -137,8 +137,8 @@ def _fakeavceleb(root: Path) -> Iterator[Row]:
     """Khalid et al. 2021; version 1.2. Its authors published no lists of training and test clips.
 
     ``meta_data.csv`` ends its header with a comma: the column without a name holds the folder, and ``path``
-    the file. Other copies have ``filename`` and ``path`` for them. The folder begins with ``FakeAVCeleb``,
-    whatever the folder on the disk is called.
+    the file. Other copies name them ``filename`` and ``path``. The folder in the list begins with
+    ``FakeAVCeleb``, even if the folder on disk has another name.
     """
     with (root / "meta_data.csv").open(newline="", encoding="utf-8-sig") as file:
         for record in csv.DictReader(file):
@@ -160,9 +160,9 @@ def _fakeavceleb(root: Path) -> Iterator[Row]:
 
 
 def _dfdc(root: Path) -> Iterator[Row]:
-    """Dolhansky et al. 2020. A fake names the file it was made from; who is seen there is not published.
+    """Dolhansky et al. 2020. A fake names the file it was made from; the person in it is not published.
 
-    Nor is which stream is forged: all fakes are listed as FVRA, which most of them are.
+    Nor is the forged stream: all fakes are listed as FVRA, which is true of most.
     """
     for listed in _dfdc_lists(root):
         for name, entry in json.loads(listed.read_text()).items():
@@ -171,7 +171,7 @@ def _dfdc(root: Path) -> Iterator[Row]:
 
 
 def _dfdc_test(root: Path) -> Iterator[Row]:
-    """Its test set, which comes with either of two lists and names no file that a fake was made from."""
+    """Its test set, which comes with one of two lists and does not name the sources of its fakes."""
     if (root / "labels.csv").is_file():
         with (root / "labels.csv").open(newline="", encoding="utf-8-sig") as file:
             labels = {record["filename"]: int(record["label"]) for record in csv.DictReader(file)}
@@ -219,8 +219,8 @@ def _lav_df_lists(root: Path) -> tuple[Path, Path]:
 def _av_deepfake1m(root: Path) -> Iterator[Row]:
     """Cai et al. 2024, and its successor AV-Deepfake1M++. Labels of the test part are not published.
 
-    ``modify_type`` is spelt with underscores; a public loader compares ``both-modified``, and loses that
-    class.
+    ``modify_type`` is spelt with underscores; a public loader compares it with ``both-modified``, and loses
+    that class.
     """
     for listed in _av_deepfake1m_lists(root):
         part = listed.name.removesuffix("_metadata.json")
@@ -262,7 +262,7 @@ def _kodf(root: Path) -> Iterator[Row]:
 
 
 def _folders(root: Path) -> Iterator[Row]:
-    """One's own: ``real/`` and ``fake/``. People are told apart by folders in these, if there are any."""
+    """Your own clips in ``real/`` and ``fake/``. Folders inside these, if any, distinguish people."""
     for folder in sorted(root.iterdir()):
         if folder.name.lower() in ("real", "fake"):
             label = int(folder.name.lower() == "fake")
@@ -276,22 +276,22 @@ def _folders(root: Path) -> Iterator[Row]:
 
 
 def _genuine(root: Path) -> Iterator[Row]:
-    """One's own, all real, such as a platform's uploads. A folder in it is a person, or else each file."""
+    """Your own clips, all real, such as a platform's uploads. A person is a folder, or else a file."""
     for path in find_videos(root):
         parts = path.relative_to(root).parts
         yield _real(path, parts[0] if len(parts) > 1 else path.stem, "test")
 
 
 def _lrs3(root: Path) -> Iterator[Row]:
-    """Afouras et al. 2018; its speakers are told apart by the YouTube channel's videos."""
+    """Afouras et al. 2018; the YouTube channel's videos distinguish its speakers."""
     for part, split in (("pretrain", "train"), ("trainval", "train"), ("test", "test")):
         yield from (_real(path, path.parent.name, split) for path in find_videos(root / part))
 
 
 def _lrs2(root: Path) -> Iterator[Row]:
-    """Afouras et al. 2018, ``mvlrs_v1``. Who speaks is not published: a source is a broadcast.
+    """Afouras et al. 2018, ``mvlrs_v1``. Speakers are not published: a source is a broadcast.
 
-    Its lists name a clip as ``<broadcast>/<number>``, those of ``test.txt`` with more behind a space.
+    Its lists name a clip as ``<broadcast>/<number>``; in ``test.txt``, more text follows after a space.
     """
     for name, folder in (("pretrain", "pretrain"), ("train", "main"), ("val", "main"), ("test", "main")):
         for line in (root / f"{name}.txt").read_text().splitlines():
@@ -301,7 +301,7 @@ def _lrs2(root: Path) -> Iterator[Row]:
 
 
 def _voxceleb2(root: Path) -> Iterator[Row]:
-    """Chung et al. 2018. The sound is published apart; `avff_lib.data.voxceleb.join_sound` puts it in."""
+    """Chung et al. 2018. The sound is published separately; `avff_lib.data.voxceleb.join_sound` adds it."""
     for part, split in (("dev", "train"), ("test", "test")):
         for path in find_videos(root / part / "mp4"):
             yield _real(path, path.relative_to(root / part / "mp4").parts[0], split)

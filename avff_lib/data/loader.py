@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class WindowBatch:
-    """Windows side by side.
+    """A batch of windows.
 
     Attributes:
         inputs: frames ``(B, T, 3, H, W)`` and audio ``(B, S)`` or ``(B, n_mels, N)``.
@@ -39,14 +39,14 @@ class WindowBatch:
     skipped: dict[int, Skipped] = field(default_factory=dict)
 
     def pin_memory(self) -> WindowBatch:
-        """The same batch in page-locked memory, from where it is copied to a GPU faster."""
+        """The same batch in page-locked memory, for faster copies to a GPU."""
         inputs = ModelInputs(self.inputs.frames.pin_memory(), self.inputs.audio.pin_memory())
         return WindowBatch(inputs, self.labels.pin_memory(), self.skipped)
 
 
 def collate_windows(samples: Sequence[WindowSample]) -> WindowBatch:
     """Stack samples of the same `InputSpec` into a batch."""
-    # Not torch.stack, which would keep the channels-last order that resizing leaves.
+    # torch.stack would keep the channels-last order that resizing leaves.
     inputs = collate([ModelInputs(sample.frames[None], sample.audio[None]) for sample in samples])
     skipped = {index: entry for sample in samples for index, entry in sample.skipped.items()}
     return WindowBatch(inputs, torch.tensor([sample.label for sample in samples]), skipped)
@@ -66,16 +66,16 @@ def make_loader(
 ) -> DataLoader[WindowSample]:
     """A `DataLoader` that yields one `WindowBatch` for each step and micro-batch of a training run.
 
-    The batches are the same with any number of workers. A run is one pass over the sampler, so there are
-    no epochs between which workers would have to persist.
+    The batches are the same with any number of workers. A run is one pass over the sampler, so workers need
+    not persist between epochs.
 
     Args:
-        dataset: an `AVDataset`, read by a `WindowSampler`; or any map-style dataset that gives a
+        dataset: an `AVDataset`, read by a `WindowSampler`; or any map-style dataset that returns a
             `WindowSample` for ``dataset[step, row]``, read by a `StepSampler`.
-        batch_size: windows a step, over all micro-batches and processes.
-        steps: of the whole run.
+        batch_size: windows per step, over all micro-batches and processes.
+        steps: number of steps of the whole run.
         seed: of the draws from an `AVDataset`.
-        identity_balanced: likewise, see `WindowSampler`.
+        identity_balanced: for an `AVDataset`, see `WindowSampler`.
         start_step: step of the first batch.
         shares: rows of the batch that this process takes, one slice for each micro-batch.
         num_workers: processes that read ahead, two batches each; 0 reads in this process.
@@ -84,7 +84,7 @@ def make_loader(
     Raises:
         AVFFError: there is nothing to draw from, see `WindowSampler`.
     """
-    if num_workers:  # a forked worker would wait forever for the threads of OpenCV, which are not forked
+    if num_workers:  # a forked worker would wait forever for OpenCV's threads, which are not forked
         cv2.setNumThreads(1)
     sampler: StepSampler
     if isinstance(dataset, AVDataset):
@@ -111,14 +111,14 @@ def make_loader(
 
 
 class BatchReader(Iterator[WindowBatch]):
-    """Reads a loader; names each clip that cannot be read once, and stops if they are too many.
+    """Reads a loader; reports each unreadable clip once, and stops if there are too many.
 
     Attributes:
         skipped: clips that could not be read so far, by their index in the dataset.
 
     Raises:
-        AVFFError: when the next batch is asked for: more than `MAX_UNREADABLE_SHARE` of the clips of a
-            class cannot be read, none is left to replace one, or a worker died.
+        AVFFError: on the next batch, if more than `MAX_UNREADABLE_SHARE` of the clips of a class cannot be
+            read, if none is left to replace one, or if a worker died.
     """
 
     def __init__(self, loader: DataLoader[WindowSample]) -> None:
@@ -133,7 +133,7 @@ class BatchReader(Iterator[WindowBatch]):
             if self._batches is None:
                 self._batches = iter(self._loader)
             batch = next(self._batches)
-        except AVFFError as error:  # that of a worker comes with its traceback, which ends with the sentence
+        except AVFFError as error:  # a worker's error comes with its traceback, which ends with the sentence
             raise AVFFError(str(error).rpartition("AVFFError: ")[2].strip()) from None
         except RuntimeError as error:
             if "DataLoader worker" not in str(error):
@@ -153,7 +153,7 @@ class BatchReader(Iterator[WindowBatch]):
             label = entry.row.label
             count = sum(other.row.label == label for other in self.skipped.values())
             total = self._clips[label]
-            if total and count > MAX_UNREADABLE_SHARE * total:  # other datasets do not tell their clips
+            if total and count > MAX_UNREADABLE_SHARE * total:  # other datasets do not list their clips
                 raise AVFFError(
                     f"{count} of {total} {('real', 'fake')[label]} clips cannot be read, and at most "
                     f"{MAX_UNREADABLE_SHARE:.0%} may be missing; the last one is {entry.row.path}: "
@@ -162,5 +162,5 @@ class BatchReader(Iterator[WindowBatch]):
 
 
 def _use_one_thread(worker: int) -> None:
-    """For workers that were spawned; of torch's own threads the DataLoader takes care."""
+    """Limit OpenCV's threads in spawned workers; the DataLoader limits torch's own."""
     cv2.setNumThreads(1)

@@ -29,18 +29,18 @@ class Row:
     """One clip of a dataset.
 
     Attributes:
-        path: the media file; of a manifest that was read, below its folder and absolute, links not followed.
+        path: the media file; in a manifest that was read, absolute and below its folder, links not followed.
         label: 1 if any part of either stream is fake, else 0.
         category: one of `CATEGORIES`.
         method: name of the forgery, ``"real"`` for real clips.
         source: identity seen in the clip's own recording.
-        targets: identities whose face or voice was put in.
+        targets: identities whose face or voice was inserted.
         split: one of `SPLITS`.
         fake_segments: (start, end) of each fake part, in seconds from the beginning of the file, 0 <= start <
-            end; in any order, and they may overlap. Empty if real, or if it is not known where the clip is
-            fake.
-        group: of people that the source belongs to, as the dataset names it, such as
-            ``"African, women"``; empty if not known. Metrics are given for each.
+            end; in any order, possibly overlapping. Empty if the clip is real, or if its fake parts are not
+            known.
+        group: group of people that the source belongs to, as the dataset names it, such as
+            ``"African, women"``; empty if not known. Metrics are computed for each.
     """
 
     path: Path
@@ -68,7 +68,7 @@ def write_manifest(rows: Iterable[Row], path: Path) -> None:
 
 
 def find_manifest(folder: Path) -> Path:
-    """The manifest of a dataset: the first of `MANIFESTS` that is there, or where it is expected."""
+    """The manifest of a dataset: the first of `MANIFESTS` that exists, or else its expected path."""
     return next((path for name in MANIFESTS if (path := folder / name).exists()), folder / MANIFESTS[0])
 
 
@@ -76,14 +76,14 @@ def read_manifest(path: Path) -> list[Row]:
     """Read a manifest written by `write_manifest`, or by hand with the same columns, as CSV or Parquet.
 
     Only ``path`` and ``label`` are required; the other columns have defaults that follow from the label, and
-    columns of other names are ignored. The label is 0 or 1, or in words ``real`` or ``fake``. Media may be
-    links to files elsewhere; a path that leaves the manifest's folder by itself is refused. In Parquet,
-    ``targets`` may be lists of names and ``fake_segments`` lists of (start, end) in seconds.
+    other columns are ignored. The label is 0 or 1, or the word ``real`` or ``fake``. Media may be links to
+    files elsewhere; a path that itself leaves the manifest's folder is refused. In Parquet, ``targets`` may
+    be lists of names and ``fake_segments`` lists of (start, end) in seconds.
 
     Raises:
         AVFFError: the file is missing, empty or neither CSV in UTF-8 nor Parquet, a required column is
-            missing, a line has too few or too many fields, or a value is not one of those allowed; with the
-            number of the line.
+            missing, a line has too few or too many fields, or a value is not allowed; the message gives the
+            line number.
     """
     rows = _read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
     if not rows:
@@ -93,7 +93,7 @@ def read_manifest(path: Path) -> list[Row]:
 
 def _read_csv(path: Path) -> list[Row]:
     try:
-        # Spreadsheets put a byte-order mark in front, which "utf-8-sig" takes away.
+        # Spreadsheets prepend a byte-order mark, which "utf-8-sig" removes.
         file = path.open(newline="", encoding="utf-8-sig")
     except FileNotFoundError:
         raise AVFFError(f"{path} does not exist; expected a manifest.csv with {', '.join(COLUMNS)}") from None
@@ -136,14 +136,14 @@ def _read_parquet(path: Path) -> list[Row]:
 
 
 def _as_text(value: Any) -> str:
-    """A value of a Parquet column as it would stand in CSV."""
+    """A value of a Parquet column as it would be written in CSV."""
     if value is None:
         return ""
     if isinstance(value, list):  # of names, or of segments
         pair = "{0[0]:.3f}-{0[1]:.3f}".format
         return ";".join(part if isinstance(part, str) else pair(part) for part in value)
     if isinstance(value, bool) or (isinstance(value, float) and value.is_integer()):
-        return str(int(value))  # a label that pandas made of 0 and 1
+        return str(int(value))  # a label of 0 or 1 that pandas converted
     return str(value)
 
 
@@ -185,7 +185,7 @@ def _parse(record: dict[str, str], root: Path) -> Row:
         return text
 
     text = value("path", "")
-    # By the names alone: a link inside of the folder may lead to where the media are.
+    # By names only: links inside the folder may lead to the media.
     relative = Path(os.path.relpath(root / text, root))
     if relative.parts[:1] in ((), ("..",)):
         raise ValueError(

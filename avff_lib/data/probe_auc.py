@@ -1,7 +1,7 @@
 """How well a table of features separates fakes from real clips: a cross-validated AUC with its interval.
 
-scikit-learn trains and splits. Our own are the ranks within each fold, which ``cross_val_predict`` does not
-give, and the bootstrap over identities.
+scikit-learn trains and splits. Ours are the ranks within each fold, which ``cross_val_predict`` does not
+compute, and the bootstrap over identities.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 FOLDS = 5
 RESAMPLES = 1000  # of the identities, for the interval
 CV_WIDENING = (1 + FOLDS / (FOLDS - 1)) ** 0.5  # of the interval, as folds share most of their training clips
-CONFIDENCE = 0.99  # of the interval: with some twenty cells, 95 % intervals would often name a leak by chance
+CONFIDENCE = 0.99  # of the interval: with some twenty cells, 95 % intervals would often find leaks by chance
 
 
 def cross_validated_scores(table: np.ndarray, fake: np.ndarray, sources: np.ndarray, seed: int) -> np.ndarray:
@@ -47,7 +47,7 @@ def cross_validated_scores(table: np.ndarray, fake: np.ndarray, sources: np.ndar
 def auc_with_interval(
     scores: np.ndarray, fake: np.ndarray, sources: np.ndarray, seed: int
 ) -> tuple[float, float, float]:
-    """AUC, and the ends of its interval by resampling identities with all their clips.
+    """AUC, and the ends of its interval, by resampling identities with all their clips.
 
     The resampling does not account for the overlap of the folds' training clips. Nadeau and Bengio
     (2003, https://doi.org/10.1023/A:1024068626366) correct the variance for that by a factor of
@@ -70,7 +70,7 @@ def auc_with_interval(
 
 
 def best_feature(names: list[str], table: np.ndarray, fake: np.ndarray) -> str:
-    """The single feature that separates best, with its medians, to stand in a sentence."""
+    """The single feature that separates best, with its medians, phrased as part of a sentence."""
     feature_ranks = np.stack([ranks(column) for column in table.T], 1)
     difference = feature_ranks[fake].mean(0) - feature_ranks[~fake].mean(0)
     best = int(np.argmax(np.abs(difference)))

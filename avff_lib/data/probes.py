@@ -1,8 +1,8 @@
 """Features of one clip for the simple probes of the audit.
 
-Each probe is limited on purpose: to the file, the pauses, the loudness, one frame, the audio, or the video.
-None of them can tell whether lips and voice belong together. If such a probe finds the fakes all the same,
-a detector may learn that shortcut instead of the forgery.
+Each probe is deliberately limited: to the file, the pauses, the loudness, one frame, the audio, or the video.
+None of them can tell whether lips and voice belong together. If a probe still finds the fakes, a detector may
+learn that shortcut instead of the forgery.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ LONG_SIDE = 320  # pixels; larger frames are shrunk to it
 SAMPLE_RATE = 16_000
 HOP = SAMPLE_RATE // 100  # 10 ms
 BANDS = 24  # mel bands of the spectrum
-CELLS = 3  # rows and columns of the grid in which frames are described
+CELLS = 3  # rows and columns of the grid that describes frames
 
 
 @dataclass(frozen=True, eq=False)
 class Measurements:
-    """What the probes measure in one clip.
+    """The probes' measurements of one clip.
 
     Attributes:
         features: for each of `PROBES` its features by name.
         codecs: names of the container and of both codecs.
-        writer: the program that wrote the file, as far as its tags say.
-        fingerprint: by which duplicates are found.
+        writer: the program that wrote the file, as far as its tags name it.
+        fingerprint: for finding duplicates.
     """
 
     features: dict[str, dict[str, float]]
@@ -104,11 +104,11 @@ def loudness(waveform: np.ndarray) -> dict[str, float]:
 
 
 def frame_statistics(frame: np.ndarray, grey: np.ndarray) -> dict[str, float]:
-    """One frame: its colours, and how sharp and how grainy each part of it is.
+    """One frame: its colours, and the sharpness and grain of each part.
 
     Args:
         frame: ``(H, W, 3)`` uint8.
-        grey: ``(H, W)`` float32, the same.
+        grey: ``(H, W)`` float32, the same frame.
     """
     residual = grey - cv2.GaussianBlur(grey, (0, 0), 1.0)
     named = {}
@@ -140,7 +140,7 @@ def audio_statistics(waveform: np.ndarray) -> dict[str, float]:
 
 
 def video_statistics(grey: np.ndarray) -> dict[str, float]:
-    """The video alone, over time: how much moves, trembles, and flickers in each part of the frame.
+    """The video alone, over time: the amount of motion, jitter and flicker in each part of the frame.
 
     Args:
         grey: ``(T, H, W)`` float32.

@@ -15,7 +15,7 @@ from avff_lib.data.dataset import MIN_PSEUDO_FAKE_SHIFT, AVDataset, WindowDraw
 from avff_lib.data.labels import possible_labels
 from avff_lib.errors import AVFFError
 
-SPARE_CLIPS = 16  # tried in turn where a clip cannot be read
+SPARE_CLIPS = 16  # tried in turn if a clip cannot be read
 PSEUDO_FAKE = 2  # beside the labels 0 and 1
 
 
@@ -25,9 +25,9 @@ class StepSampler(Sampler[list[Any]]):
     A key is ``(step, row)``, for datasets that make their own windows from these two numbers.
 
     Args:
-        batch_size: windows a step, over all micro-batches and processes.
-        steps: of the whole run.
-        start_step: where to begin; a resumed run continues with the batch it would have had.
+        batch_size: windows per step, over all micro-batches and processes.
+        steps: number of steps of the whole run.
+        start_step: first step; a resumed run continues with the batch it would have had.
         shares: rows of the batch that this process takes, one slice for each micro-batch.
     """
 
@@ -51,34 +51,33 @@ class StepSampler(Sampler[list[Any]]):
                 yield [self.key(step, row) for row in range(self.batch_size)[rows]]
 
     def key(self, step: int, row: int) -> Any:
-        """What the dataset is asked for."""
+        """The key of one window of the dataset."""
         return step, row
 
 
 class WindowSampler(StepSampler):
-    """Draws windows of an `AVDataset`; a draw depends on (seed, step, row) alone.
+    """Draws windows of an `AVDataset`; a draw depends only on (seed, step, row).
 
-    Each class is walked through in a random order, another one in each epoch: every clip of it comes once
-    before any comes twice. The order of an epoch follows from the seed, the place in it from step and row,
-    and each row of a batch has a generator of its own for the rest. So a resumed run, a rank and a
-    micro-batch draw what they would have drawn anyway, on any number of machines, and no state is saved.
+    Each class is traversed in a random order, a new one in each epoch: every clip comes once before any comes
+    twice. The seed determines the order of an epoch, step and row determine the position in it, and each row
+    of a batch has its own generator for the rest. Resumed runs, ranks and micro-batches therefore draw the
+    same windows on any number of machines, and no state is saved.
 
-    Real and fake *windows* take turns, however many there are of either: neighbouring rows hold both. A
-    clip that is fake in part belongs to both classes, so that a model cannot tell them by what such clips
-    have in common; windows of it that are fake by less than a quarter are never drawn. Where the dataset's
-    transforms ask for pseudo fakes, these replace a share of the fake windows, evenly spaced, or all of them
-    if there are no others.
+    Real and fake *windows* alternate, whatever their numbers: neighbouring rows hold both. A partly fake clip
+    belongs to both classes, so that a model cannot recognise a class by what such clips have in common; its
+    windows that are fake by less than a quarter are never drawn. If the dataset's transforms ask for pseudo
+    fakes, these replace a share of the fake windows, evenly spaced, or all of them if there are no others.
 
     Args:
         dataset: to draw from.
         batch_size, steps, start_step, shares: as in `StepSampler`.
-        seed: of everything that is drawn.
+        seed: of all draws.
         identity_balanced: within a class, each identity (``row.source``) comes once before any comes twice,
-            and likewise each of its clips; so people with many clips do not outweigh the others.
+            and likewise each of its clips, so people with many clips do not outweigh the others.
 
     Raises:
-        AVFFError: there are no clips, or none whose windows have a label, or none that is long enough for the
-            pseudo fakes asked for.
+        AVFFError: there are no clips, or none whose windows have a label, or none long enough for the
+            requested pseudo fakes.
     """
 
     def __init__(
@@ -111,7 +110,7 @@ class WindowSampler(StepSampler):
         if not any(members.values()):
             raise AVFFError(
                 f"the {len(examples)} clips to train on are too short, or hardly any of their windows is "
-                "real or fake by a quarter; give longer clips, or such with longer fake parts"
+                "real or fake by a quarter; give longer clips, or clips with longer fake parts"
             )
         if pseudo_fake and not long:
             raise AVFFError(
@@ -126,7 +125,7 @@ class WindowSampler(StepSampler):
         self.pseudo_fake = pseudo_fake if 1 in self.pools else 1.0  # share of the fake windows
 
     def key(self, step: int, row: int) -> WindowDraw:
-        """One draw, and a generator for what remains to be drawn."""
+        """One draw, with a generator for the remaining draws."""
         turn, place = divmod(row, len(self.labels))
         label = self.labels[place]
         number = step * len(range(place, self.batch_size, len(self.labels))) + turn  # of draws of this class
@@ -143,7 +142,7 @@ class WindowSampler(StepSampler):
 
 
 class _Pool:
-    """Clips of one kind, in a group for each identity.
+    """Clips of one kind, grouped by identity.
 
     ``pool[n]`` is the n-th draw: of a group, and then of a clip in it.
     """
@@ -162,23 +161,23 @@ class _Pool:
         return clips[clip]
 
     def spares(self, rng: np.random.Generator) -> list[int]:
-        """Different clips, all of them if there are few; each equally likely, whatever the identities."""
+        """Different clips, all of them if there are few; each equally likely, regardless of identity."""
         return rng.choice(self.indices, min(SPARE_CLIPS, len(self.indices)), replace=False).tolist()
 
 
 def _walk(count: int, number: int, seed: tuple[int, ...]) -> tuple[int, int]:
-    """Where a walk through ``range(count)``, in a new random order each time, is after ``number`` steps.
+    """Position after ``number`` steps of a walk through ``range(count)``, in a new random order each time.
 
     Returns:
-        The place, and how often all of them were visited before.
+        The position, and the number of complete passes before.
     """
     epoch, place = divmod(number, count)
     return int(_order(count, epoch, seed)[place]), epoch
 
 
-@functools.lru_cache(maxsize=64)  # an order is asked for again and again, until its epoch is over
+@functools.lru_cache(maxsize=64)  # an order is needed repeatedly until its epoch is over
 def _order(count: int, epoch: int, seed: tuple[int, ...]) -> np.ndarray:
     first, *more = seed
-    # A key of its own, so that no order shares its random numbers with the windows' generators.
+    # Its own key, so that no order shares random numbers with the windows' generators.
     sequence = np.random.SeedSequence(first, spawn_key=(*more, epoch))
     return np.random.default_rng(sequence).permutation(count)

@@ -1,22 +1,22 @@
-"""A dataset decoded once: shards of faces and audio, of which training reads windows without decoding video.
+"""A dataset decoded once: shards of faces and audio, from which training reads windows without any video.
 
 A shard is a plain tar in WebDataset's naming: files whose names agree up to the first dot are one sample. One
-machine, or many on one file system, read it at random: the index says where each member lies, so a window
-costs the bytes of its own seconds. Other programs stream it with ``webdataset`` or any reader of tars. The
-members of a sample, in their order:
+machine, or many on one file system, can read it at random: the index gives the offset of each member, so a
+window costs only the bytes of its own seconds. Other programs can stream it with ``webdataset`` or any tar
+reader. The members of a sample, in their order:
 
 =====================  ==================================================================================
-``KEY.json``           row of the manifest; place in the file, cuts, number of the face that speaks
+``KEY.json``           row of the manifest; position in the file, cuts, number of the speaking face
 ``KEY.times.npy``      ``(T,)`` float64, times of the frames in seconds
-``KEY.faces.npy``      ``(N,)`` of `CROP`, a crop each: whose, when, where, and where its picture ends
+``KEY.faces.npy``      ``(N,)`` of `CROP`, one per crop: its face, time, position, and end of its picture
 ``KEY.wav``            24-bit PCM, mono
 ``KEY.faces.mjpeg``    the N pictures, one after the other; ``.mpng`` if they are PNG
 =====================  ==================================================================================
 
-Beside each shard lies its part of the index, so preparing a million clips never rewrites one long list.
+Each shard has its own part of the index beside it, so preparing a million clips never rewrites one long list.
 
-Why these codecs: bytes of a crop and milliseconds of decoding it on one core, for people of GRID; and what
-becomes of the scores of 300 drawn clips at 64 pixels (AUC, mean change), by `avff-tiny` and `avffmae-tiny`:
+Why these codecs: size of a crop and time to decode it on one core, for people of GRID; and the effect on the
+scores of 300 drawn clips at 64 pixels (AUC, mean change), for `avff-tiny` and `avffmae-tiny`:
 
 ======================  ================  ================  ==============  ==============
 crops                   64 pixels         224 pixels        AUC             mean change
@@ -30,11 +30,11 @@ lossless WebP           5.9 kB, 0.11 ms   38.0 kB, 0.9 ms   the same        none
 H.264, 4:4:4, crf 12    0.3 kB, 0.5 ms    2.4 kB, 1.2 ms    not measured
 ======================  ================  ================  ==============  ==============
 
-PNG keeps scores the same as from videos, and is cheap at 64 pixels; at 224 JPEG takes a quarter of its bytes
-and time. WebP takes over ten times as long to write as PNG. H.264 is small because frames lean on each other:
-a window of 16 out of 80 frames would cost the decoding of all 80 and of some before them, 20 times what JPEG
-costs. PCM makes the place of a sample a product. With 16 bits instead of 24, scores change by up to 7e-4, and
-a shard of 224 pixels is 3 % smaller.
+PNG gives the same scores as the videos, and is cheap at 64 pixels; at 224 pixels, JPEG takes a quarter of its
+bytes and time. WebP takes over ten times as long to write as PNG. H.264 is small because frames build on each
+other: a window of 16 out of 80 frames would require decoding all 80 and some before them, at 20 times the
+cost of JPEG. With PCM, the offset of a sample is a simple product. With 16 bits instead of 24, scores change
+by up to 7e-4, and a shard of 224 pixels is 3 % smaller.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ INDEX_NAME = "index.json"
 MIN_DURATION = 1.0  # seconds; no model has shorter windows
 SHARD_SIZE = 64  # files; at 64 pixels and 3 s a shard takes 45 MB
 SHARD_BYTES = 128 * 1024**2  # after which the rest of a shard's clips goes into another file
-FORMAT = 4  # raise it when the same dataset gives other shards
-LOSSLESS_SIZE = 96  # pixels, up to which crops are kept as PNG unless asked otherwise
+FORMAT = 4  # raise it when the same dataset gives different shards
+LOSSLESS_SIZE = 96  # pixels, up to which crops are stored as PNG by default
 
 JPEG_QUALITY = 95
 
@@ -81,7 +81,7 @@ Codec = Literal["jpeg", "png"]
 ENCODINGS: dict[Codec, tuple[str, list[int]]] = {
     "jpeg": (
         ".jpg",
-        # Colours at half the resolution, as is usual, would cost 3 dB at 224 pixels and 6 at 64.
+        # The usual colours at half the resolution would cost 3 dB at 224 pixels and 6 at 64.
         [
             *(cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY),
             *(cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444),
@@ -108,15 +108,15 @@ SAMPLE_BYTES = 3  # of PCM, whose steps of 2^-23 are those of float32 near full 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class StoredExample:
-    """A row of the manifest whose faces lie in a shard and are read whenever they are asked for.
+    """A row of the manifest whose faces are in a shard and are read on demand.
 
-    It stands wherever an `avff_lib.data.examples.Example` does, and keeps nothing in memory.
+    It can replace any `avff_lib.data.examples.Example`, and keeps nothing in memory.
 
     Attributes:
-        row: of the manifest.
+        row: its row of the manifest.
         shard: file that holds it.
         key: of its members there.
-        members: ``(5, 2)`` int64, first byte and size of each, in the order in which they lie there.
+        members: ``(5, 2)`` int64, first byte and size of each, in their order in the file.
         start, duration: of `clip`, in seconds.
         last: whether the file ends with this example.
     """
@@ -140,7 +140,7 @@ class StoredExample:
             return reader.read(reader.speaker())
 
     def window(self, start: float, duration: float, frame_times: np.ndarray | None = None) -> Clip:
-        """Part of `clip`, of which no more is read; see `avff_lib.data.examples.Example.window`.
+        """Part of `clip`, without reading the rest; see `avff_lib.data.examples.Example.window`.
 
         Raises:
             AVFFError: the shard is gone or damaged, or the window reaches outside the clip.
@@ -169,24 +169,24 @@ class StoredExample:
             with self.shard.open("rb", buffering=0) as file:
                 yield _Reader(file, self.members.tolist())
         except (OSError, ValueError, KeyError, TypeError, IndexError, cv2.error) as error:
-            reason = " ".join(str(error).split())  # OpenCV's take several lines
+            reason = " ".join(str(error).split())  # OpenCV's messages take several lines
             raise AVFFError(
                 f"{self.shard} cannot be read ({reason}); run avff prepare again, which repairs it"
             ) from None
 
 
 class _Reader:
-    """Reads one example of an open shard: first where everything lies, and then what is wanted of it.
+    """Reads one example of an open shard: first an outline, and then only the parts that are needed.
 
-    Clips and their parts come as outlines, with numbers in place of what they count: rows of crops, and
-    samples. So whatever cuts a clip can cut it before any of its pictures and sound is read.
+    In an outline, the rows of crops and the samples are replaced by their numbers. So it can be cut like any
+    clip, before any picture or sound is read.
     """
 
     def __init__(self, file: BinaryIO, members: Sequence[Sequence[int]]) -> None:
         self._file, self._size = file, os.fstat(file.fileno()).st_size
         *head, (sound, self._sound_size), (self._pictures, _) = members
         first, end = head[0][0], sum(head[-1])
-        block = self._bytes(first, end - first)  # neighbours, so one read is enough
+        block = self._bytes(first, end - first)  # adjacent, so one read is enough
         about, times, crops = (block[begin - first : begin - first + size] for begin, size in head)
         self._about: dict[str, Any] = json.loads(about)
         self._times, self._crops = _array(times, np.dtype("<f8")), _array(crops, CROP)
@@ -197,7 +197,7 @@ class _Reader:
         return self._outline(np.unique(self._crops["face"]).tolist())
 
     def speaker(self) -> Clip:
-        """The face that speaks."""
+        """The speaking face."""
         number = self._about["speaker"]
         return speaker_clip(self._outline([] if number is None else [number]))
 
@@ -213,7 +213,7 @@ class _Reader:
 
     def _face(self, number: int) -> FaceCrops:
         rows = np.flatnonzero(self._crops["face"] == number)
-        # Copies without gaps: over gaps, sums are rounded in another order.
+        # Contiguous copies: over strided data, sums are rounded in another order.
         times, boxes, detected, rolls, motion = (
             np.ascontiguousarray(self._crops[name][rows])
             for name in ("time", "box", "detected", "roll", "mouth_motion")
@@ -226,7 +226,7 @@ class _Reader:
         return replace(outline, frames=frames, waveform=waveform)
 
     def pictures(self, rows: np.ndarray) -> np.ndarray:
-        """``(N, S, S, 3)`` uint8, of ascending rows of one face, which may be repeated."""
+        """``(N, S, S, 3)`` uint8, for ascending and possibly repeated rows of one face."""
         if not len(rows):
             return rows
         ends = self._crops["end"].astype(np.int64)
@@ -238,7 +238,7 @@ class _Reader:
         return np.stack(pictures)[places]
 
     def sound(self, samples: np.ndarray) -> np.ndarray:
-        """``(S,)`` float32, of samples that follow each other."""
+        """``(S,)`` float32, for consecutive samples."""
         if not len(samples):
             return np.zeros(0, np.float32)
         pcm = self._bytes(self._sound + SAMPLE_BYTES * samples[0], SAMPLE_BYTES * len(samples))
@@ -265,25 +265,25 @@ def write_shards(
     workers: int | None = None,
     engine: Engine = "local",
 ) -> list[Skipped]:
-    """Decode every file once and keep its faces and its audio; memory does not grow with their length.
+    """Decode every file once and store its faces and audio; memory does not grow with their length.
 
-    Can be interrupted and called again: a shard that is whole, and was made of the same files with
-    the same settings, is kept; any other is written again.
+    Can be interrupted and called again: a complete shard of the same files with the same settings is kept;
+    any other is written again.
 
     Args:
-        rows: of a manifest, their files below ``root``.
+        rows: those of a manifest, with files below ``root``.
         out: folder of the shards.
         root: folder of the dataset; paths are stored relative to it.
-        image_size: side of the face crops in pixels; as the models to be fed want it.
-        region: of the face; likewise.
-        sample_rate: of the audio in Hz; likewise.
-        codec: of the face crops: PNG keeps each bit, JPEG takes a quarter to a half of
-            its bytes. By default PNG up to `LOSSLESS_SIZE` pixels, and JPEG above.
-        workers: processes; by default one a core.
+        image_size: side of the face crops in pixels, as the model expects it.
+        region: of the face, as the model expects it.
+        sample_rate: of the audio in Hz, as the model expects it.
+        codec: of the face crops: PNG is lossless, JPEG takes a quarter to a half of its bytes. By default PNG
+            up to `LOSSLESS_SIZE` pixels, and JPEG above.
+        workers: number of processes; by default one per core.
         engine: what runs them, see `avff_lib.utils.parallel.parallel_map`.
 
     Returns:
-        The rows that could not be used; the shards list them as well.
+        The rows that could not be used; the shards also list them.
     """
     out.mkdir(parents=True, exist_ok=True)
     root = root.absolute()  # as the paths of a manifest are; links are not followed
@@ -318,12 +318,12 @@ def read_shards(folder: Path, spec: InputSpec) -> list[StoredExample]:
     Only the index is read here. Files that are shorter than ``spec.duration`` are left out.
 
     Raises:
-        AVFFError: there is no index, it or a shard is not whole, or the clips have another image size,
-            region or sample rate than the model wants.
+        AVFFError: there is no index, the index or a shard is incomplete, or the clips have another image
+            size, region or sample rate than the model expects.
     """
     index = _read_index(folder)
     if not index["complete"]:
-        raise AVFFError(f"{folder} holds a part of its dataset only; run avff prepare again, which goes on")
+        raise AVFFError(f"{folder} holds a part of its dataset only; run avff prepare again to continue")
     for name in ("image_size", "region", "sample_rate"):
         if index[name] != getattr(spec, name):
             raise AVFFError(
@@ -345,7 +345,7 @@ def read_shards(folder: Path, spec: InputSpec) -> list[StoredExample]:
 
 
 def left_out(folder: Path, spec: InputSpec) -> list[tuple[str, str]]:
-    """Path and reason of each clip, of any split, that `read_shards` does not give for ``spec``."""
+    """Path and reason of each clip, of any split, that `read_shards` leaves out for ``spec``."""
     reasons = []
     for entry in _read_entries(folder, _read_index(folder)):
         reasons += [tuple(skipped) for skipped in entry["skipped"]]
@@ -358,7 +358,7 @@ def left_out(folder: Path, spec: InputSpec) -> list[tuple[str, str]]:
 
 
 def checksums(folder: Path) -> dict[str, str]:
-    """SHA-256 of each file of shards in a folder, as `write_shards` left them.
+    """SHA-256 of each shard file in a folder, as `write_shards` left them.
 
     Raises:
         AVFFError: there is no index, or it holds something else.
@@ -376,7 +376,7 @@ def _make_shard(
     codec: Codec,
     root: Path,
 ) -> list[list[str]]:
-    """Write one shard unless it is there already; returns path and reason of each row that was skipped."""
+    """Write one shard unless it already exists; return path and reason of each row that was skipped."""
     path, rows = job
     plain = [{**asdict(row), "path": _name(row, root)} for row in rows]
     made_of = _fingerprint(rows, plain, size, region, sample_rate, codec)
@@ -410,7 +410,7 @@ def _make_shard(
 
 
 class _PartWriter:
-    """Writes the samples of a shard into as many files as `SHARD_BYTES` makes of it.
+    """Writes the samples of a shard into as many files as `SHARD_BYTES` requires.
 
     Attributes:
         written: name, size and checksum of each file.
@@ -422,7 +422,7 @@ class _PartWriter:
         self._waiting: list[tuple[dict[str, Any], dict[str, bytes]]] = []  # entries and their members
 
     def add(self, key: str, example: Example, row: dict[str, Any]) -> dict[str, Any]:
-        """Store an example; returns its entry of the index, complete after the next `flush`.
+        """Store an example; return its entry of the index, which the next `flush` completes.
 
         Raises:
             AVFFError: its audio holds non-finite samples.
@@ -459,11 +459,11 @@ class _PartWriter:
         return entry
 
     def drop(self, entries: Collection[dict[str, Any]]) -> None:
-        """Leave out what was added, unless it is written already; no clip of the index points to that."""
+        """Discard added entries that are not written yet; no clip of the index points to those that are."""
         self._waiting = [(entry, members) for entry, members in self._waiting if entry not in entries]
 
     def flush(self) -> None:
-        """Write what was added since the last file; the first file is there even if nothing was."""
+        """Write what was added since the last file; the first file is written even if it is empty."""
         if self.written and not self._waiting:
             return
         number = f"-{len(self.written)}" if self.written else ""
@@ -484,7 +484,7 @@ class _PartWriter:
 
 
 def _encode_faces(piece: TrackedClip, codec: Codec) -> tuple[np.ndarray, bytes]:
-    """All crops of a piece, face after face: ``(N,)`` of `CROP`, and their pictures."""
+    """All crops of a piece, face by face: ``(N,)`` of `CROP`, and their pictures."""
     suffix, settings = ENCODINGS[codec]
     crops, pictures = np.zeros(sum(len(face.times) for face in piece.faces.values()), CROP), []
     first = 0
@@ -514,7 +514,7 @@ def _npy(array: np.ndarray) -> bytes:
 
 
 def _array(data: bytes, dtype: np.dtype) -> np.ndarray:
-    """What `_npy` made of a one-dimensional array; its header is passed over, not evaluated."""
+    """The one-dimensional array that `_npy` encoded; its header is skipped, not evaluated."""
     if data[:6] != b"\x93NUMPY":
         raise ValueError("an array in it is damaged")
     return np.frombuffer(data, dtype, offset=10 + int.from_bytes(data[8:10], "little"))
@@ -565,7 +565,7 @@ def _fingerprint(
     sample_rate: int,
     codec: Codec,
 ) -> str:
-    """Of everything a shard depends on; a file counts by its size and time of change."""
+    """Hash of everything a shard depends on; for a file, its size and modification time."""
     files = [
         [record, file_identity(row.path)[1:]]  # its path is in the record, relative to the dataset
         for row, record in zip(rows, plain, strict=True)
@@ -584,7 +584,7 @@ def _name(row: Row, root: Path) -> str:
 
 
 def _row(plain: dict[str, Any]) -> Row:
-    # JSON knows neither paths nor tuples, and makes a string of its own for each clip of a person.
+    # JSON has neither paths nor tuples, and creates a separate string for each clip of a person.
     restored = {
         "path": Path(plain["path"]),
         "targets": tuple(map(sys.intern, plain["targets"])),
@@ -602,7 +602,7 @@ def _read_index(folder: Path) -> dict[str, Any]:
 
 
 def _read_entries(folder: Path, index: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """What the index says of each shard."""
+    """The index entry of each shard."""
     for name in index["shards"]:
         yield _read_json(folder / Path(name).name, {"parts", "clips", "skipped"})
 

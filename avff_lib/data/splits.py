@@ -1,4 +1,4 @@
-"""Identities and classes in the splits of a dataset: made disjoint; leaks and imbalances."""
+"""Identities and classes in the splits of a dataset: disjoint splits, leaks and imbalances."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from avff_lib.data.manifest import SPLITS, Row
 from avff_lib.utils.atomic import atomic_write
 
 SHARES = (0.7, 0.15, 0.15)  # of the clips, for each of `SPLITS`
-IMBALANCE_RATIO = 4  # clips of one class per clip of the other above which a split is reported
+IMBALANCE_RATIO = 4  # clips of one class per clip of the other, above which a split is reported
 
 
 def split_by_identity(rows: Sequence[Row], seed: int = 0) -> tuple[list[Row], list[Row]]:
     """Give every clip a split, so that no identity, source or target, is in two of them.
 
-    People who are in one clip stay together, and so do those who are linked through others. Where that
-    chains more than half of the clips together, as the many targets of FakeAVCeleb do, people are divided
-    one by one, and a clip with people of two splits is left out.
+    People in the same clip stay together, and so do people who are linked through others. If that chains more
+    than half of the clips together, as the many targets of FakeAVCeleb do, people are divided one by one, and
+    clips with people of two splits are left out.
 
     Args:
-        rows: of a dataset; their splits are ignored.
+        rows: those of a dataset; their splits are ignored.
         seed: of the draw; the same rows and seed give the same splits, in any order of the rows.
 
     Returns:
@@ -48,8 +48,8 @@ def split_by_identity(rows: Sequence[Row], seed: int = 0) -> tuple[list[Row], li
     lacking = np.array(SHARES) * len(rows)
     split_of_group: dict[int, str] = {}
     empty = set(range(len(SPLITS)))
-    for group in order[np.argsort(-sizes[order], kind="stable")]:  # the largest first, so that all find room
-        last = len(sizes) - len(split_of_group) <= len(empty)  # of few groups, so that each split gets one
+    for group in order[np.argsort(-sizes[order], kind="stable")]:  # the largest first, so that all fit
+        last = len(sizes) - len(split_of_group) <= len(empty)  # with few groups, each split gets one
         chosen = max(sorted(empty) if last else range(len(SPLITS)), key=lambda number: lacking[number])
         empty.discard(chosen)
         split_of_group[int(group)] = SPLITS[chosen]
@@ -66,15 +66,15 @@ def split_by_identity(rows: Sequence[Row], seed: int = 0) -> tuple[list[Row], li
 
 
 def split_sources(rows: Sequence[Row], seed: int = 0) -> tuple[list[Row], Literal["identity", "recording"]]:
-    """Give genuine clips splits that share no person or, where there are too few people, no recording.
+    """Give genuine clips splits that share no person, or, with too few people, no recording.
 
     Args:
         rows: real ones, without targets; their splits are ignored.
         seed: as in `split_by_identity`.
 
     Returns:
-        The rows with their splits, and what no two splits share. With fewer people than splits it is
-        ``"recording"``: what is measured on such splits holds for these people alone.
+        The rows with their splits, and what no two splits share. With fewer people than splits this is
+        ``"recording"``: results on these splits hold only for these people.
     """
     if len({row.source for row in rows}) >= len(SPLITS):
         return split_by_identity(rows, seed)[0], "identity"
@@ -84,7 +84,7 @@ def split_sources(rows: Sequence[Row], seed: int = 0) -> tuple[list[Row], Litera
 
 
 def leaks_at_random(rows: Sequence[Row], seed: int = 0) -> str:
-    """A sentence on a split that takes files at random, as is often done: how many people it leaks."""
+    """A sentence on how many people would leak if files were split at random, as is often done."""
     drawn = np.random.default_rng(seed).choice(SPLITS, len(rows), p=SHARES)
     split = [replace(row, split=str(name)) for row, name in zip(rows, drawn, strict=True)]
     leaked = set().union(*shared_identities(split).values())
@@ -96,10 +96,10 @@ def leaks_at_random(rows: Sequence[Row], seed: int = 0) -> str:
 
 
 def write_split(rows: Sequence[Row], path: Path) -> None:
-    """Write who and what is in which split as CSV, one line a clip, to be kept beside a model.
+    """Write the people and files of each split as CSV, one line per clip, to be kept beside a model.
 
     Args:
-        rows: of the manifest or of shards; a clip that is there more than once is written once.
+        rows: those of the manifest or of shards; a repeated clip is written once.
         path: of the file.
     """
     with atomic_write(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
@@ -117,7 +117,7 @@ def split_names(rows: Sequence[Row]) -> list[str]:
 def shared_identities(rows: Sequence[Row]) -> dict[str, tuple[str, ...]]:
     """For each pair of splits the identities, source or target, that are in both.
 
-    A source is the person who was recorded, a target the person whose face or voice is put in; a detector
+    A source is the person who was recorded, a target the person whose face or voice was inserted; a detector
     can recognise either.
     """
     return _in_two_sets(
@@ -131,7 +131,7 @@ def shared_identities(rows: Sequence[Row]) -> dict[str, tuple[str, ...]]:
 def identity_leaks(rows: Sequence[Row]) -> list[str]:
     """A sentence for each pair of splits that share identities.
 
-    Many datasets are split by sources only, so it tells how many identities leak through targets alone.
+    Many datasets are split only by source, so the sentence counts identities that leak only through targets.
     """
     sources = _in_two_sets(
         {split: {row.source for row in rows if row.split == split} for split in split_names(rows)}
@@ -167,7 +167,7 @@ def imbalances(rows: Sequence[Row]) -> list[str]:
 
 
 def _in_two_sets(identities: dict[str, set[str]]) -> dict[str, tuple[str, ...]]:
-    """Names that are in two of the sets, for each two that have some in common."""
+    """Names that are in two of the sets, for each pair of sets that share any."""
     splits = list(identities)
     shared = {}
     for i, one in enumerate(splits):

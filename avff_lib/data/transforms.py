@@ -1,7 +1,7 @@
 """Augmentation of a window: both streams keep their time; only a wandering crop differs between frames.
 
-A strength is the largest change; how much a window gets is drawn from its own generator. Nothing here
-moves one stream against the other: that would make a fake, and training would label it real.
+A strength is the largest change; the change of a window is drawn from its own generator. Nothing here
+shifts one stream against the other: that would make a fake, which training would label real.
 """
 
 from __future__ import annotations
@@ -25,30 +25,30 @@ PROBABILITIES = ("flip", "crop", "jpeg", "cutout", "low_pass", "pseudo_fake")  #
 
 @dataclass(frozen=True)
 class Augment:
-    """How strongly windows are changed; by default they are mirrored half of the time.
+    """How strongly windows are changed; by default half of them are mirrored.
 
     Attributes:
         flip: probability that the frames are mirrored.
-        crop: largest share of the frames' sides that is cut away; the same box in all frames.
-        wander: largest standard deviation of the crop's path about the face, as a share of its sides.
-        turn: the same of its angle, in degrees.
+        crop: largest share of the frames' sides that is cut off; the same box in all frames.
+        wander: largest standard deviation of the crop's path around the face, as a share of its sides.
+        turn: largest standard deviation of its angle, in degrees.
         brightness, contrast, saturation: largest change of the factor, which is 1 when nothing changes.
         hue: largest rotation of the colours, as a share of the full circle.
         blur: largest standard deviation of a Gaussian blur, in pixels of the clip.
         pixel_noise: largest standard deviation of Gaussian noise, in grey levels of 0 to 255.
         jpeg: probability that frames are compressed, at a quality of 30 to 90.
-        cutout: probability that a box of 15 to 35 % of the sides covers the same place in all frames
-            (DeVries and Taylor 2017, arXiv 1708.04552), as a microphone does.
+        cutout: probability that a box of 15 to 35 % of the sides covers the same place in all frames, like a
+            microphone (DeVries and Taylor 2017, arXiv 1708.04552).
         gain: largest change of the level, in dB.
-        snr: lowest ratio of the audio to added noise, in dB; drawn from there to 20 dB above.
+        snr: lowest ratio of the audio to added noise, in dB; drawn between this value and 20 dB above it.
         equaliser: largest boost or cut of a band somewhere between 100 Hz and 6 kHz, in dB.
         low_pass: probability that the audio is low-pass filtered, at 3 to 7 kHz, as by a narrow channel.
-        reverberation: longest echo, in seconds until it has fallen by 60 dB; the direct sound stays where
-            it was. The noise of ``snr`` is then coloured at random.
-        speed: largest change of the speed of *both* streams, as a share; voices are raised or lowered
-            with it (Ko et al. 2015, "Audio augmentation for speech recognition").
-        pseudo_fake: share of the fake windows that are made from real clips, by audio from another
-            moment. They are labelled 1: for the second stage only.
+        reverberation: longest reverberation time, in seconds for a decay of 60 dB; the direct sound keeps its
+            time. With reverberation, the noise of ``snr`` is coloured at random.
+        speed: largest change of the speed of *both* streams, as a share; the pitch of voices changes with it
+            (Ko et al. 2015, "Audio augmentation for speech recognition").
+        pseudo_fake: share of the fake windows that are made from real clips, with audio from another
+            moment. They are labelled 1: only for stage two.
     """
 
     flip: float = 0.5
@@ -94,7 +94,7 @@ class Augment:
         return replace(clip, frames=frames, waveform=self._waveform(clip.waveform, clip.sample_rate, rng))
 
     def _frames(self, frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """``(T, H, W, 3)`` uint8 -> the same, or a little smaller; in the order of light, lens and file."""
+        """``(T, H, W, 3)`` uint8 -> the same size or slightly smaller; in the order light, lens, file."""
         if self.crop:
             frames = _box(frames, 1 - rng.uniform(0, self.crop), rng)
         if self.wander or self.turn:
@@ -119,7 +119,7 @@ class Augment:
 
     def _colours(self, rng: np.random.Generator) -> np.ndarray:
         """One ``(3, 4)`` matrix for all changes of colour: rgb' = matrix · (r, g, b, 1)."""
-        # On 16 frames of 64 to 224 pixels, torchvision's ColorJitter takes 20 to 300 times as long for light
+        # On 16 frames of 64 to 224 pixels, torchvision's ColorJitter takes 20 to 300 times as long for weak
         # changes and 150 to 600 times for strong ones (benchmarks/augment.py). Its RandomErasing is about as
         # fast as the box of `_frames`. Both draw from torch's global generator, not from the window's own.
         names = ("brightness", "contrast", "saturation")
@@ -131,7 +131,7 @@ class Augment:
         return np.hstack([mixed, np.full((3, 1), 128 * (1 - contrast))])  # contrast is around a middle grey
 
     def _waveform(self, waveform: np.ndarray, rate: int, rng: np.random.Generator) -> np.ndarray:
-        """``(S,)`` float32 -> the same length; in the order of room, microphone and channel."""
+        """``(S,)`` float32 -> the same length; in the order room, microphone, channel."""
         audio = torch.from_numpy(waveform)
         snr = self.snr + rng.uniform(0, 20)
         if self.reverberation:
@@ -152,11 +152,11 @@ class Augment:
         return audio.numpy()
 
 
-# Differences as between cameras and rooms; the traces of forgeries survive them.
+# Differences like those between cameras and rooms; the traces of forgeries survive them.
 LIGHT = Augment(crop=0.1, brightness=0.2, contrast=0.2, saturation=0.2, gain=6.0, snr=30.0, equaliser=3.0)
 
 # Domain randomisation (Tobin et al. 2017, arXiv 1703.06907): what is learned on drawings shall hold for
-# people, so everything but the timing of lips and voice varies widely.
+# people, so everything except the timing of lips and voice varies widely.
 STRONG = Augment(
     crop=0.25,
     brightness=0.4,
@@ -175,8 +175,8 @@ STRONG = Augment(
     speed=0.1,
 )
 
-# A crop of the mouth follows its landmarks, and trembles and turns with them and with the head. That breaks
-# synchrony sooner than compression, blur or noise do (results/sync_factors.py).
+# A crop of the mouth follows its landmarks, and jitters and turns with them and with the head. That breaks
+# synchrony sooner than compression, blur or noise (results/sync_factors.py).
 UNSTEADY = replace(STRONG, wander=0.08, turn=10.0)
 
 
@@ -197,7 +197,7 @@ def change_speed(clip: Clip, percent: int) -> Clip:
 
 
 def _box(frames: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    """A view of one box, of ``share`` of the sides, at the same random place of all frames."""
+    """A view of one box, of ``share`` of the sides, at the same random position in all frames."""
     height, width = (max(1, round(share * side)) for side in frames.shape[1:3])
     top = rng.integers(frames.shape[1] - height + 1)
     left = rng.integers(frames.shape[2] - width + 1)
@@ -205,7 +205,7 @@ def _box(frames: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarr
 
 
 def _wandering(frames: np.ndarray, wander: float, turn: float, rng: np.random.Generator) -> np.ndarray:
-    """Frames as of a crop that moves and turns at random; see `Augment` for both strengths."""
+    """Frames of a crop that moves and turns at random; see `Augment` for both strengths."""
     count, height, width = frames.shape[:3]
     knots = rng.standard_normal((3, 2 + count // WANDER_FRAMES))
     moments = np.linspace(0, knots.shape[1] - 1, count)
@@ -219,5 +219,5 @@ def _wandering(frames: np.ndarray, wander: float, turn: float, rng: np.random.Ge
 
 
 def _tall(frames: np.ndarray) -> np.ndarray:
-    """``(T, H, W, 3)`` as one image ``(T x H, W, 3)``, which is one call instead of T."""
+    """``(T, H, W, 3)`` as one image ``(T x H, W, 3)``, for one call instead of T."""
     return frames.reshape(-1, *frames.shape[2:])

@@ -1,4 +1,4 @@
-"""VoxCeleb2 (Chung et al. 2018) comes as silent videos with the sound beside them: both into one file."""
+"""Join the silent videos of VoxCeleb2 (Chung et al. 2018) with their separate sound files."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ PARTS = ("dev", "test")
 def join_sound(root: Path, out: Path, *, workers: int | None = None) -> tuple[int, list[str]]:
     """Join ``<part>/mp4/<id>/<video>/<n>.mp4`` and ``<part>/aac/<id>/<video>/<n>.m4a`` of each part.
 
-    Nothing is encoded again. Files that are in ``out`` already are kept, so that a run can be continued.
+    Nothing is re-encoded. Files that are already in ``out`` are kept, so that a run can be continued.
 
     Args:
-        root: folder with dev/ or test/ in it.
-        out: folder for the joined files; below it they have the names of the videos.
-        workers: processes; by default one a core.
+        root: folder that holds dev/ or test/.
+        out: folder for the joined files, with the relative paths of the videos.
+        workers: number of processes; by default one per core.
 
     Returns:
-        How many joined files there are now, and one sentence for each video that could not be joined.
+        The number of joined files in ``out``, and one sentence for each video that could not be joined.
 
     Raises:
         AVFFError: there are no videos.
@@ -43,7 +43,7 @@ def join_sound(root: Path, out: Path, *, workers: int | None = None) -> tuple[in
 
 
 def _join(root: Path, out: Path, video: Path) -> str:
-    """Join one video with its sound; returns why that was not possible, or nothing."""
+    """Join one video with its sound; return the reason if that is not possible, else nothing."""
     part, _, *inside = video.relative_to(root).parts
     sound = Path(root, part, "aac", *inside).with_suffix(".m4a")
     target = out / video.relative_to(root)

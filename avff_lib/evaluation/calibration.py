@@ -1,14 +1,14 @@
 """Calibration: temperature and bias, thresholds with a guaranteed error rate, reliability.
 
 All of it is fitted on the scores of validation clips, whose people are in no other split, and measured on
-test clips. Both classes weigh the same, however many clips there are of either: a probability of 0.5 means
-that the score is as common among fakes as among real clips. Where one video in a thousand is fake the odds
-are a thousand times lower, which no detector can know.
+test clips. Both classes have equal weight, whatever their numbers of clips: a probability of 0.5 means that
+the score is as common among fakes as among real clips. Where one video in a thousand is fake, the odds are a
+thousand times lower, which no detector can know.
 
 Brier scores of avff-tiny by method of calibration, fitted on 120 validation and measured on 120 test clips,
 and the other way round: none 0.090 and 0.096; temperature alone 0.089 and 0.095; temperature and bias of each
 window, before the mean, 0.060 and 0.072; of the mean 0.047 and 0.054; isotonic regression of the mean 0.045
-and 0.061, and its ties cost 0.012 and 0.007 of the AUC. Hence temperature and bias, of the mean.
+and 0.061, and its ties cost 0.012 and 0.007 of the AUC. We therefore use temperature and bias of the mean.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ CROSS_FIT_FOLDS = 5
 
 
 def fit_platt_scaling(labels: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
-    """Temperature T and bias b with which ``sigmoid(logit(score) / T + b)`` has the least cross-entropy.
+    """Temperature T and bias b that minimise the cross-entropy of ``sigmoid(logit(score) / T + b)``.
 
     The labels are smoothed to ``(n + 1) / (n + 2)`` for n fakes and ``1 / (m + 2)`` for m real clips. Without
-    that the best temperature for clips that are separated without an error would be 0.
+    smoothing, the best temperature for perfectly separated clips would be 0.
 
-    scikit-learn's ``LogisticRegression`` finds the same optimum (a test holds that), but takes smoothed
+    scikit-learn's ``LogisticRegression`` finds the same optimum (a test checks this), but takes smoothed
     labels only as two weighted copies of each clip, and no bounds: a negative temperature would reverse the
-    order of the scores. ``CalibratedClassifierCV`` wants a classifier to wrap.
+    order of the scores. ``CalibratedClassifierCV`` needs a classifier to wrap.
 
     Sources: Guo et al. 2017, section 4.2 (temperature); Platt 1999, section 2.2 (bias, smoothed labels).
 
@@ -68,23 +68,23 @@ def fit_platt_scaling(labels: np.ndarray, scores: np.ndarray) -> tuple[float, fl
 
 
 def balanced_weights(labels: np.ndarray) -> np.ndarray:
-    """Weights ``(N,)`` that sum to 1, half of it on either class; evenly where one class is missing."""
+    """Weights ``(N,)`` that sum to 1, half of it on each class; uniform if a class is missing."""
     counts = np.bincount(labels, minlength=2)
     weights = 1.0 / np.maximum(counts, 1)[labels]
     return weights / weights.sum()
 
 
 def clips_needed_for(error_rate: float) -> int:
-    """Least number of clips of a class with which `threshold_at_fpr` can guarantee ``error_rate``."""
+    """Smallest number of clips of a class with which `threshold_at_fpr` can guarantee ``error_rate``."""
     return int(np.ceil(1 / error_rate - 1e-9)) - 1
 
 
 def threshold_at_fpr(real: np.ndarray, target_fpr: float) -> float:
-    """Lowest threshold that another real clip reaches with a probability of at most ``target_fpr``.
+    """Lowest threshold that a new real clip reaches with a probability of at most ``target_fpr``.
 
-    Among n real validation clips and a new one, each is equally likely to have one of the k highest scores;
+    Among n real validation clips and a new one, each is equally likely to have one of the k highest scores,
     so k - 1 of the n may lie above, where ``k = floor(rate (n + 1))``. The guarantee is for clips of the same
-    kind, drawn independently; with several clips of each person it holds approximately.
+    kind, drawn independently; with several clips of each person, it holds approximately.
     Source: Vovk, Gammerman and Shafer 2005, section 2.2 (conformal prediction), one class at a time.
 
     Args:
@@ -92,7 +92,7 @@ def threshold_at_fpr(real: np.ndarray, target_fpr: float) -> float:
         target_fpr: false positive rate in (0, 1).
 
     Raises:
-        AVFFError: there are too few clips to guarantee that.
+        AVFFError: there are too few clips for this guarantee.
     """
     check_target_fpr(target_fpr, len(real))
     allowed = int(target_fpr * (len(real) + 1) + 1e-9) - 1
@@ -103,7 +103,7 @@ def check_target_fpr(target_fpr: float, real: int) -> None:
     """Check that ``real`` validation clips are enough for `threshold_at_fpr`.
 
     Raises:
-        AVFFError: they are not, or the rate is not in (0, 1).
+        AVFFError: there are too few clips, or the rate is not in (0, 1).
     """
     if not 0 < target_fpr < 1:
         raise AVFFError(
@@ -133,10 +133,11 @@ def choose_threshold(labels: np.ndarray, scores: np.ndarray, target_fpr: float |
 def cross_fit_errors(
     labels: np.ndarray, raw: np.ndarray, identities: np.ndarray, target_fpr: float | None = None
 ) -> tuple[float | None, float | None]:
-    """False positive and false negative rate at the threshold, for people whom nothing was fitted to.
+    """False positive and false negative rate at the threshold, for people that were not used for fitting.
 
-    A threshold is chosen where it errs least on the clips at hand, so its errors on these flatter. Here each
-    clip is judged by the calibration and threshold of the other folds, which share no person with its own.
+    A threshold is chosen to err least on the clips at hand, so its error rates on these are optimistic. Here
+    each clip is judged by the calibration and threshold of the other folds, which share no person with its
+    own.
 
     Args:
         labels: ``(N,)``, 0 or 1, both present.
@@ -145,8 +146,8 @@ def cross_fit_errors(
         target_fpr: see `choose_threshold`.
 
     Returns:
-        Both rates, or None for both where the folds cannot be made: there are fewer than two people, or
-        without a fold a class or the clips for ``target_fpr`` are missing.
+        Both rates, or None for both if the folds cannot be made: if there are fewer than two people, or if
+        the clips outside a fold lack a class or are too few for ``target_fpr``.
     """
     folds = min(CROSS_FIT_FOLDS, len(set(identities.tolist())))
     if folds < 2:
@@ -165,16 +166,16 @@ def cross_fit_errors(
 def unsure_range(
     labels: np.ndarray, scores: np.ndarray, threshold: float, error_rate: float = TARGET_ERROR_RATE
 ) -> tuple[float, float]:
-    """Range of scores that are too uncertain to decide: few real clips lie above it, and few fakes below.
+    """Range of scores that are too uncertain to label: few real clips lie above it, and few fakes below.
 
     The upper end is `threshold_at_fpr` of the real clips, the lower end its mirror image for the fakes. With
-    a good detector the two change places: a score between them is then typical of neither class, which is no
-    ground for a decision either. With too few clips for any guarantee all scores are unsure.
+    a good detector the two change places: a score between them is then typical of neither class, and does not
+    allow a label either. With too few clips for the guarantee, all scores are unsure.
 
     Args:
         labels, scores: ``(N,)`` of the validation clips.
-        threshold: of the label; always in the range.
-        error_rate: guaranteed outside, for either class.
+        threshold: the label's threshold; always in the range.
+        error_rate: guaranteed outside the range, for each class.
     """
     real, fakes = scores[labels == 0], scores[labels == 1]
     needed = clips_needed_for(error_rate)
@@ -189,15 +190,15 @@ class Reliability:
     """How calibrated scores are, in bins of equal width.
 
     torchmetrics' ``BinaryCalibrationError`` and scikit-learn's ``calibration_curve`` take no weights, so they
-    measure the share of fakes in a dataset along with the detector. Ours weighs both classes the same, and
-    equals torchmetrics' where there are as many clips of either.
+    measure the share of fakes in a dataset along with the detector. Ours gives both classes equal weight, and
+    equals torchmetrics' if both have the same number of clips.
 
     Attributes:
         edges: ``(B + 1,)``, 0 to 1.
-        score: ``(B,)`` mean score of the clips in a bin; NaN where there are none.
-        share: ``(B,)`` share of fakes among them, both classes weighing the same.
+        score: ``(B,)`` mean score of the clips in a bin; NaN if there are none.
+        share: ``(B,)`` share of fakes among them, with equal weight on both classes.
         weight: ``(B,)``, sums to 1.
-        clips: ``(B,)``, counted.
+        clips: ``(B,)`` number of clips.
         brier: mean squared distance of score and label (Brier 1950); 0.25 for always 0.5.
         ece: expected calibration error: mean distance of ``score`` and ``share`` (Naeini et al. 2015).
     """
@@ -212,7 +213,7 @@ class Reliability:
 
     @classmethod
     def of(cls, labels: np.ndarray, scores: np.ndarray, bins: int = 10) -> Reliability:
-        """Of labels ``(N,)`` and probabilities of fake ``(N,)``."""
+        """Reliability from labels ``(N,)`` and probabilities of fake ``(N,)``."""
         weights = balanced_weights(labels)
         index = np.minimum((scores * bins).astype(int), bins - 1)
 
@@ -236,8 +237,8 @@ class Reliability:
     def ece_by_chance(labels: np.ndarray, scores: np.ndarray, rng: np.random.Generator) -> float:
         """ECE that a perfectly calibrated detector would have with these scores: mean over 200 draws.
 
-        Chance alone moves an ECE away from 0, the more the fewer clips there are. Labels are drawn from the
-        scores, in the odds of fakes and real clips that ``labels`` have.
+        Chance alone moves an ECE away from 0, and more so with fewer clips. Labels are drawn from the scores,
+        with the odds of fakes to real clips in ``labels``.
         """
         odds = np.log(max(labels.sum(), 1) / max((labels == 0).sum(), 1))
         chances = expit(logit(np.clip(scores, PROBABILITY_EPSILON, 1 - PROBABILITY_EPSILON)) + odds)

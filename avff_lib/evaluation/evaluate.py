@@ -1,6 +1,6 @@
 """Evaluate and calibrate a detector: its predictions for labelled files -> metrics, threshold, calibration.
 
-Every file is scored by `avff_lib.inference.predictor`, as one that somebody brings.
+`avff_lib.inference.predictor` scores every file, exactly as in use.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ class ClipScores:
     """A labelled file with a detector's scores.
 
     Attributes:
-        row: of the manifest.
-        prediction: of the file, as `avff_lib.predict` gives it.
+        row: its row of the manifest.
+        prediction: that of the file, as `avff_lib.predict` returns it.
         raw: uncalibrated score of the file's face.
         windows: ``(K,)`` probability of fake of each window that was scored and has a label.
         raw_windows: ``(K,)``, the same, uncalibrated.
@@ -96,7 +96,7 @@ def evaluate(model: Detector, examples: Examples, *, seed: int = 0) -> dict[str,
 
     Args:
         model: the detector; its threshold is applied.
-        examples: rows of a manifest, whose files are decoded one by one; or what was decoded before, by
+        examples: rows of a manifest, whose files are decoded one by one; or files decoded before, by
             `avff_lib.data.examples.load_examples` or for `avff_lib.data.shards.read_shards`.
         seed: of the bootstrap over identities.
 
@@ -121,9 +121,10 @@ def evaluate_scores(model: Detector, scored: Sequence[ClipScores], *, seed: int 
         seed: of the bootstrap over identities.
 
     Returns:
-        What `avff_lib.evaluation.summary.summarize` returns for the files, by their scores and whatever their
-        labels; ``windows``: the same metrics of single windows by their own labels, with ``counts``;
-        ``selective``: what the labels say, see `selective_errors`; ``threshold``; ``trained_on``.
+        What `avff_lib.evaluation.summary.summarize` returns for the scores of the files, including those
+        labelled undetermined; ``windows``: the same metrics of single windows against their own labels, with
+        ``counts``; ``selective``: the errors of the labels, see `selective_errors`; ``threshold``;
+        ``trained_on``.
     """
     rows, threshold = [entry.row for entry in scored], model.config.threshold
     windows = (
@@ -142,13 +143,13 @@ def evaluate_scores(model: Detector, scored: Sequence[ClipScores], *, seed: int 
 
 
 def selective_errors(scored: Sequence[ClipScores]) -> dict[str, Any]:
-    """What a detector that may abstain gets right: coverage and errors of its labels.
+    """Coverage and errors of the labels of a detector that may abstain.
 
     Returns:
         ``clips``; ``coverage``, the share of them that are labelled real or fake; ``fpr`` and ``fnr``, the
-        share of real clips that are labelled fake and of fake ones that are labelled real, undetermined ones
-        among neither; ``risk``, the share of wrong ones among the labelled; ``reasons``, how many clips are
-        undetermined for each. A rate without clips is left out.
+        share of real clips that are labelled fake and of fake ones that are labelled real, without
+        undetermined ones; ``risk``, the share of wrong labels among those given; ``reasons``, the number of
+        undetermined clips for each reason. A rate without clips is left out.
     """
     labels = np.array([entry.row.label for entry in scored])
     named = np.array([entry.prediction.label for entry in scored])
@@ -187,15 +188,15 @@ def score_readable(
     Args:
         model: the detector; put into evaluation mode.
         examples: as in `evaluate`.
-        workers: processes that files are decoded and scored in; by default one a core, and none besides this
-            one for files that were decoded before, or on a GPU.
+        workers: number of processes that decode and score files; by default one per core, but only this one
+            for files that were decoded before, or on a GPU.
         engine: what runs these processes; see `avff_lib.utils.parallel.parallel_map`.
-        folder: keeps the scores, each file appending its own as one line to `LOG_NAME`; files that are in
-            there already, with the same path, size and time of change, are not scored again, and come
-            without ``features``. The workers of a cluster read the detector from it.
+        folder: for the scores, one line of `LOG_NAME` per file; files that it already holds, with the same
+            path, size and modification time, are not scored again, and come without ``features``. The workers
+            of a cluster read the detector from it.
 
     Raises:
-        AVFFError: none can, or ``folder`` holds scores of another detector.
+        AVFFError: no file can be scored, or ``folder`` holds scores of another detector.
     """
     model.eval()
     files: list[Row | list[Part]] = [example for example in examples if isinstance(example, Row)]
@@ -218,7 +219,7 @@ def _logged_scores(
     """Scores in the order of the files, those of earlier runs read from the log."""
     settings = {"detector": weights_digest(model), "calibration": calibration_digest(model)}
     with open_log(folder / LOG_NAME, settings, {"file", "prediction", "raw", "windows"}) as log:
-        for left in folder.glob(f"{DETECTOR_PREFIX}*"):  # by a run that was killed
+        for left in folder.glob(f"{DETECTOR_PREFIX}*"):  # from a run that was killed
             shutil.rmtree(left)
         known = {tuple(entry["file"]): entry for entry in log.entries}
         identities = [_identity(file) for file in files]
@@ -261,7 +262,7 @@ def _scores(
     rows = [file for file in files if isinstance(file, Row)]
     workers = min(workers or os.cpu_count() or 1, len(rows)) if model.device.type == "cpu" else 1
     if rows and (workers > 1 or engine == "ray"):
-        # As models with parametrised weights cannot be pickled.
+        # Models with parametrised weights cannot be pickled.
         with TemporaryDirectory(dir=folder, prefix=DETECTOR_PREFIX) as saved:
             model.save_pretrained(saved)
             score = partial(_score_by_saved, saved)
@@ -287,17 +288,17 @@ def calibrate(model: Detector, validation: Examples, target_fpr: float | None = 
     """Fit the model's ``ood``, ``threshold`` and ``calibration`` to its scores of validation files.
 
     Temperature and bias come first, and the threshold is chosen among calibrated scores: the one with the
-    best balanced accuracy, or the lowest that keeps to a false positive rate. Where a class is missing
-    neither can be fitted, and both are reset to their defaults.
+    best balanced accuracy, or the lowest that keeps to a false positive rate. If a class is missing, neither
+    can be fitted, and both are reset to their defaults.
 
     Args:
-        model: is changed; its previous calibration is discarded, but for its ``pooling``.
+        model: changed in place; its previous calibration is discarded, except for its ``pooling``.
         validation: as in `evaluate`, of identities that are in no other split.
         target_fpr: share of the real files that may be labelled fake, such as 0.05.
 
     Raises:
-        AVFFError: there are too few files for ``target_fpr``, or one cannot be scored; the model is unchanged
-            then.
+        AVFFError: there are too few files for ``target_fpr``, or one cannot be scored; the model is then
+            unchanged.
     """
     before, pooling = (model.config, model.ood), model.config.calibration.pooling
     model.config = replace(model.config, threshold=0.5, calibration=Calibration(pooling=pooling))
@@ -360,7 +361,7 @@ def _fit_windows(scored: Sequence[ClipScores]) -> tuple[float, float, float]:
 
 @lru_cache(maxsize=1)
 def _saved(folder: str) -> Detector:
-    torch.set_num_threads(1)  # as many processes as cores
+    torch.set_num_threads(1)  # there is a process for each core
     return Detector.from_pretrained(folder)
 
 
@@ -386,7 +387,7 @@ def _result(row: Row, analysis: FileAnalysis) -> ClipScores | Skipped:
 
 
 def _scored_windows(prediction: FilePrediction) -> list[tuple[float, float, float, float]]:
-    """Start and end of each window with a score, in seconds, its score, and the same uncalibrated."""
+    """Start and end of each scored window, in seconds, its calibrated score and its raw score."""
     return [
         (window.start, window.end, window.score, max(face.raw for face in window.faces if face.speaks))
         for window in prediction.windows

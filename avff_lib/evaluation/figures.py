@@ -1,8 +1,8 @@
 """The figures of an evaluation: functions of labels and scores that draw on an Axes and return it.
 
 Labels are ``(N,)``, fake = 1; scores are ``(N,)``, probability of fake. Curves and the confusion matrix are
-scikit-learn's displays in the colours of `avff_lib.plots`; meaning never rests on colour alone. Both classes
-must be present.
+scikit-learn's displays in the colours of `avff_lib.plots`; colour is never the only cue. Both classes must be
+present.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def plot_roc(
     if threshold is not None:
         fpr = (scores[labels == 0] >= threshold).mean()
         tpr = (scores[labels == 1] >= threshold).mean()
-        ax.plot(fpr, tpr, "o", color="black", fillstyle="none", label=f"threshold {threshold:.2f}")
+        ax.plot(fpr, tpr, "o", color=NEUTRAL, fillstyle="none", label=f"threshold {threshold:.2f}")
     ax.set(xlabel="false positive rate", ylabel="true positive rate", title=f"ROC, {_basis(labels)}")
     ax.legend(loc="lower right")
     return ax
@@ -63,9 +63,9 @@ def plot_precision_recall(labels: np.ndarray, scores: np.ndarray, *, ax: Axes | 
 
 
 def plot_det(labels: np.ndarray, scores: np.ndarray, *, ax: Axes | None = None) -> Axes:
-    """False negative rate over false positive rate, on scales where two normal distributions are a line.
+    """False negative rate over false positive rate, on scales where normally distributed scores give a line.
 
-    Rates of 0 and 1, which these scales do not have, lie outside of the axes.
+    Rates of 0 and 1 are infinitely far away on these scales, and lie outside the axes.
     Source: Martin et al. 1997, The DET curve in assessment of detection task performance.
     """
     ax = ax or _square_axes()
@@ -77,7 +77,7 @@ def plot_det(labels: np.ndarray, scores: np.ndarray, *, ax: Axes | None = None) 
     eer = equal_error_rate(labels, scores)
     point = norm.ppf(np.clip(eer, *DET_LIMITS))
     ax.plot(
-        point, point, "o", color="black", fillstyle="none", clip_on=False, label=f"equal error rate {eer:.3f}"
+        point, point, "o", color=NEUTRAL, fillstyle="none", clip_on=False, label=f"equal error rate {eer:.3f}"
     )
     ax.set(xlabel="false positive rate", ylabel="false negative rate", title=f"DET, {_basis(labels)}")
     ax.set(xlim=(low, high), ylim=(low, high))
@@ -110,7 +110,7 @@ def plot_histograms(
             hatch=hatch,
             label=f"{len(own)} {name} clips",
         )
-    ax.axvline(threshold, color="black", linestyle="--", linewidth=1, label=f"threshold {threshold:.2f}")
+    ax.axvline(threshold, color=NEUTRAL, linestyle="--", linewidth=1, label=f"threshold {threshold:.2f}")
     ax.set(xlabel="probability of fake", ylabel="share of the class", title=f"Scores, {_basis(labels)}")
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return ax
@@ -125,7 +125,7 @@ def plot_confusion(
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     display = ConfusionMatrixDisplay(shares, display_labels=["real", "fake"])
     display.plot(ax=ax, cmap="Blues", colorbar=False, im_kw={"vmin": 0, "vmax": 1})
-    for cell, share in np.ndenumerate(shares):  # the display writes counts or shares, not both
+    for cell, share in np.ndenumerate(shares):  # the display shows counts or shares, not both
         display.text_[cell].set_text(f"{counts[cell]}\n{share:.0%}")
         display.text_[cell].set_color("white" if share > 0.5 else "black")
     ax.set(xlabel="predicted", ylabel="label", title=f"Threshold {threshold:.2f}, {_basis(labels)}")
@@ -133,11 +133,11 @@ def plot_confusion(
 
 
 def plot_reliability(labels: np.ndarray, scores: np.ndarray, *, ax: Axes | None = None) -> Axes:
-    """Share of fakes over their score, both classes weighing the same, in bins.
+    """Share of fakes over the score, in bins, with equal weight on both classes.
 
-    The area of a mark is the weight of its bin, the number beside it how many clips are in it. scikit-learn's
-    ``CalibrationDisplay`` takes no weights, so it shows a balanced detector as miscalibrated wherever there
-    are more clips of one class.
+    The area of a mark is the weight of its bin, the number beside it that of its clips. scikit-learn's
+    ``CalibrationDisplay`` takes no weights, so it shows a balanced detector as miscalibrated if one class has
+    more clips.
     """
     ax = ax or _square_axes()
     reliability = Reliability.of(labels, scores)

@@ -1,8 +1,8 @@
 """Scores and labels -> the metrics of the field, and their intervals; fake = 1.
 
-The metrics are scikit-learn's. Our own are the equal error rate, which scikit-learn lacks and torchmetrics
-(``binary_eer``) does not interpolate, so that with few clips its error rates are unequal, and the bootstrap
-over identities: ``scipy.stats.bootstrap`` draws single clips only.
+The metrics are scikit-learn's, with two exceptions. scikit-learn lacks the equal error rate, and torchmetrics
+(``binary_eer``) does not interpolate it, so with few clips its two error rates differ.
+``scipy.stats.bootstrap`` draws only single clips, not identities.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def tpr_at_fpr(labels: np.ndarray, scores: np.ndarray, max_fpr: float = LOW_FPR)
 def best_threshold(labels: np.ndarray, scores: np.ndarray) -> float:
     """Threshold with the highest balanced accuracy, halfway between the scores on its two sides.
 
-    For validation data only: a threshold fitted on test data flatters.
+    For validation data only: a threshold fitted on test data gives optimistic results.
     """
     fpr, tpr, thresholds = roc_curve(labels, scores, drop_intermediate=False)
     best = int(np.argmax(tpr - fpr))
@@ -53,13 +53,13 @@ def best_threshold(labels: np.ndarray, scores: np.ndarray) -> float:
 
 
 def risk_coverage_curve(wrong: np.ndarray, confidences: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Share of wrong labels among those that are given, for every number of labels that may be given.
+    """Share of wrong labels among those given, for every number of labels that can be given.
 
     Source: El-Yaniv and Wiener 2010, section 2 (selective classification).
 
     Args:
         wrong: ``(N,)`` bool, whether the label of a clip would be wrong.
-        confidences: ``(N,)``; the clips with the highest are labelled first.
+        confidences: ``(N,)``; the most confident clips are labelled first.
 
     Returns:
         Coverage ``(N,)``, the share of clips that are labelled, ascending to 1, and the risk ``(N,)`` there.
@@ -70,7 +70,7 @@ def risk_coverage_curve(wrong: np.ndarray, confidences: np.ndarray) -> tuple[np.
 
 
 def binary_metrics(labels: np.ndarray, scores: np.ndarray, threshold: float) -> dict[str, float | None]:
-    """The `METRICS` of a set of clips; None if a class is missing, since none is defined then.
+    """The `METRICS` of a set of clips; None if a class is missing, since they are then undefined.
 
     AUC, average precision, equal error rate, true positive rate at 1 % false positives, and balanced
     accuracy at ``threshold``.
@@ -96,9 +96,9 @@ def bootstrap_intervals(
 ) -> dict[str, tuple[float, float]]:
     """95 % intervals of the `METRICS`, by a bootstrap over identities.
 
-    Identities are drawn with replacement, each with all of its clips: clips of one person are alike, and
-    drawing single clips would make the interval too narrow. Draws that lack a class are left out. With fewer
-    than about ten identities the intervals are still too narrow.
+    Identities are drawn with replacement, each with all of its clips: clips of one person are similar, and
+    drawing single clips would make the intervals too narrow. Draws that lack a class are left out. With fewer
+    than about ten identities, the intervals are still too narrow.
     Source: Efron and Tibshirani 1993, chapter 13 (percentiles); Field and Welsh 2007 (whole clusters).
 
     Args:
@@ -140,7 +140,7 @@ def _metrics_of_draws(
 ) -> dict[str, np.ndarray]:
     """The `METRICS` ``(R,)`` of R draws at once; ``times`` ``(R, N)`` is how often each clip is drawn.
 
-    The numbers are those of `binary_metrics`, a hundred times faster than with scikit-learn draw by draw:
+    The numbers equal those of `binary_metrics`, a hundred times faster than with scikit-learn draw by draw:
     the clips are sorted once, and each draw is a running sum over them.
     """
     order = np.argsort(-scores, kind="stable")
@@ -168,7 +168,7 @@ def _metrics_of_draws(
 def _crossing(fpr: np.ndarray, fnr: np.ndarray) -> np.ndarray:
     """Equal error rates ``(R,)``: where the rising ``fpr`` ``(R, K)`` meets the falling ``fnr``.
 
-    Both are known at the same thresholds only; between two of them they are interpolated linearly.
+    Both are known only at the same thresholds; between them they are interpolated linearly.
     """
     after = np.argmax(fnr <= fpr, axis=1)[:, None]
     before = np.maximum(after - 1, 0)

@@ -1,6 +1,6 @@
 """Four perturbations of the audio.
 
-Each takes a clip, a value, and a random generator that only noise needs, and returns a clip with another
+Each takes a clip, a value, and a random generator that only `noise` uses, and returns a clip with another
 waveform of the same length, in [-1, 1], and on the same clock; the video is unchanged. Their names and
 values are those of the field (see `avff_lib.evaluation.perturbations`).
 """
@@ -37,12 +37,12 @@ def noise(clip: Clip, snr: float, rng: np.random.Generator) -> Clip:
 
 
 def pitch(clip: Clip, semitones: float, rng: np.random.Generator) -> Clip:
-    """Raise the voice by ``semitones`` without a change of tempo.
+    """Raise the voice by ``semitones`` without changing the tempo.
 
     A phase vocoder (Flanagan and Golden 1966) stretches the audio, and resampling plays it faster. The
-    ratio is the fraction nearest to the interval with a denominator up to 100, less than a cent off.
-    The vocoder loses phase coherence between partials, which costs up to 4 dB and moves onsets by up to 4 ms;
-    the mean power is restored.
+    ratio is the nearest fraction with a denominator of up to 100, less than a cent off. The vocoder loses
+    phase coherence between partials, which costs up to 4 dB and moves onsets by up to 4 ms; the mean power
+    is restored.
     """
     ratio = Fraction(2 ** (semitones / 12)).limit_denominator(100)
     n_fft, hop = (round(seconds * clip.sample_rate) for seconds in (WINDOW, HOP))
@@ -59,7 +59,7 @@ def pitch(clip: Clip, semitones: float, rng: np.random.Generator) -> Clip:
 
 
 def reverberation(clip: Clip, percent: float, rng: np.random.Generator) -> Clip:
-    """Echoes of a room, of ``percent`` of SoX's reverberance; the direct sound keeps its time and level.
+    """Echoes of a room, at ``percent`` of SoX's reverberance; the direct sound keeps its time and level.
 
     Eight comb filters side by side and four allpass filters in a row (Schroeder 1962) with Freeverb's
     delays; all other settings are SoX's defaults, in one channel. At 20 % low echoes fall by 60 dB in
@@ -76,9 +76,9 @@ def reverberation(clip: Clip, percent: float, rng: np.random.Generator) -> Clip:
 
 
 def mp3(clip: Clip, kilobits: float, rng: np.random.Generator) -> Clip:
-    """Compress the audio as mono MP3 of ``kilobits`` a second at 48 kHz, and decode it, without its delay.
+    """Compress the audio as mono MP3 of ``kilobits`` per second at 48 kHz, and decode it, without its delay.
 
-    One channel gets all the bits that two share in most files, so a given rate is milder here.
+    One channel gets all the bits, which two share in most files, so a given rate is milder here.
     """
     waveform = torch.from_numpy(np.ascontiguousarray(clip.waveform))
     resampled = AF.resample(waveform, clip.sample_rate, MP3_RATE).clamp(-1, 1)
@@ -97,7 +97,7 @@ def mp3(clip: Clip, kilobits: float, rng: np.random.Generator) -> Clip:
 
 
 def _echo(signal: np.ndarray, delay: int, feedback: float, damping: float) -> np.ndarray:
-    """Output of a delay line of ``delay`` samples into which it is fed back, damped."""
+    """Output of a delay line of ``delay`` samples with damped feedback."""
     output, buffer, state = np.empty_like(signal), np.zeros(delay), np.zeros(1)
     for first in range(0, len(signal), delay):
         block = signal[first : first + delay]

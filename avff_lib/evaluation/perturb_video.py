@@ -1,6 +1,6 @@
 """Eight perturbations of the video.
 
-Each takes a clip, a value, and a random generator that only some need, and returns a clip with other frames
+Each takes a clip, a value, and a random generator that only some use, and returns a clip with other frames
 of the same number, size and times; the audio is unchanged. Seven follow DeeperForensics-1.0 (Jiang et al.
 2020, arXiv 2001.03024) and its published code, except that
 
@@ -66,7 +66,7 @@ def block_wise(clip: Clip, count: float, rng: np.random.Generator) -> Clip:
 
 
 def gaussian_noise(clip: Clip, variance: float, rng: np.random.Generator) -> Clip:
-    """White noise of ``variance``, values being in [0, 1], on each of Y, Cb and Cr in video range.
+    """White noise of ``variance``, on a scale of [0, 1], on each of Y, Cb and Cr in video range.
 
     In red, green and blue the standard deviation is two to two and a half times as large.
     """
@@ -116,7 +116,7 @@ def h264(clip: Clip, crf: float, rng: np.random.Generator) -> Clip:
     encoder.options = {
         "crf": str(int(crf)),
         "mbtree": "0",
-    }  # macroblock trees are not reproducible at some widths
+    }  # x264's macroblock tree is not reproducible at some widths
 
     def packets() -> Iterator[av.Packet]:
         for index, frame in enumerate(clip.frames):
@@ -132,7 +132,7 @@ def h264(clip: Clip, crf: float, rng: np.random.Generator) -> Clip:
 
 
 def _each_frame(clip: Clip, change: Callable[[np.ndarray], np.ndarray]) -> Clip:
-    """One frame at a time, since a whole video in floats would not fit in memory."""
+    """Change one frame at a time, since a whole video in floats would not fit in memory."""
     frames = np.empty_like(clip.frames)
     for index, frame in enumerate(clip.frames):
         frames[index] = change(frame)

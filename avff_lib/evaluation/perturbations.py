@@ -1,10 +1,10 @@
 """The field's grid of perturbations: eight of the video, four of the audio, five levels of each.
 
 The seven of DeeperForensics-1.0 (Jiang et al. 2020, arXiv 2001.03024) have the values of its published
-code, which later work on the robustness of deepfake detectors took over; the four of the audio are those
+code, which later work on the robustness of deepfake detectors adopted; the four of the audio are those
 commonly reported for audio-visual detectors since. Real JPEG is added, at the qualities of ImageNet-C
-(Hendrycks and Dietterich 2019, arXiv 1903.12261). Where ours differ, each function of
-`avff_lib.evaluation.perturb_video` and `avff_lib.evaluation.perturb_audio` says how.
+(Hendrycks and Dietterich 2019, arXiv 1903.12261). The functions in `avff_lib.evaluation.perturb_video` and
+`avff_lib.evaluation.perturb_audio` describe any differences.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Perturbation:
     """One way to degrade a clip, at five levels from mild to severe.
 
     Attributes:
-        stream: which of the two it changes; the other stays as it is.
+        stream: the stream that it changes; the other stays as it is.
         unit: of ``values``.
         values: at the levels 1 to 5.
         change: ``(clip, value, rng) -> clip``.
@@ -42,7 +42,7 @@ class Perturbation:
         """The clip at ``level`` 0 (untouched) to 5, with frames and samples where they were.
 
         Raises:
-            AVFFError: there is no such level.
+            AVFFError: the level does not exist.
         """
         if not 0 <= level <= len(self.values):
             raise AVFFError(

@@ -1,9 +1,9 @@
-"""Robustness of a detector: its AUC under every perturbation and level.
+"""Robustness of a detector: its AUC and its rates at the threshold under every perturbation and level.
 
-A perturbation changes a clip before its faces are cropped, as it would happen to a file. They are cropped
-where they were in the *untouched* clip: so every cell of the grid is about the same clips and the same
-regions, and measures the detector alone. Whether a face is still detected in a perturbed clip is a different
-question, which is not asked here.
+A perturbation changes a clip before its faces are cropped, as it would change a file. The crops are those of
+the *untouched* clip, so every cell of the grid covers the same clips and regions, and measures only the
+detector. Whether a face is still detected in a perturbed clip is a different question and is not measured
+here.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from avff_lib.inference.predictor import score_pieces
 from avff_lib.media.clip import Clip
 from avff_lib.media.decode import read_clip
 from avff_lib.models import Detector
+from avff_lib.models.calibration import Calibration
 from avff_lib.models.checkpoint import weights_digest
 
 LOG_NAME = "scores.jsonl"
@@ -49,9 +50,9 @@ def check_names(names: Sequence[str]) -> None:
 
 
 def balanced_subset(rows: Sequence[Row], count: int, seed: int = 0) -> list[Row]:
-    """``count`` clips drawn at random, half of them real as far as there are enough.
+    """``count`` clips drawn at random, half of them real if there are enough.
 
-    A smaller subset is part of every larger one, so that a run can be extended.
+    Smaller subsets are contained in larger ones, so that a run can be extended.
 
     Raises:
         AVFFError: ``count`` is below 2.
@@ -70,24 +71,23 @@ def score_perturbed(
 ) -> tuple[Scores, list[Skipped]]:
     """Score clips as they are and under perturbations at all levels.
 
-    The scores are kept in ``folder``, and each clip appends its own as one line of JSON. A second run with
-    the same detector and seed computes only what is missing: clips, or perturbations of clips; one that is
-    started meanwhile waits. The noise of a clip is drawn once for all levels, so that they differ in strength
-    alone.
+    The scores are stored in ``folder``, one line of JSON per clip. A second run with the same detector and
+    seed computes only missing clips or perturbations; if started while the first is running, it waits. The
+    noise of a clip is drawn once for all levels, so that they differ only in strength.
 
     Args:
         model: the detector.
-        rows: of the clips.
+        rows: those of the clips.
         names: keys of `PERTURBATIONS`.
         folder: for the scores; it need not exist.
         seed: of the noise and the blocks.
 
     Returns:
-        The scores of ``rows`` under `UNTOUCHED` (one each) and ``names`` (one a level), and the rows that
+        The scores of ``rows`` under `UNTOUCHED` (one each) and ``names`` (one per level), and the rows that
         could not be used.
 
     Raises:
-        AVFFError: a name is not known, or ``folder`` holds scores of something else.
+        AVFFError: a name is unknown, or ``folder`` holds scores of something else.
     """
     check_names(names)
     model.eval()
@@ -114,20 +114,30 @@ def score_perturbed(
 
 
 def summarize_scores(
-    rows: Sequence[Row], scores: Scores, names: Sequence[str], seed: int = 0
+    rows: Sequence[Row],
+    scores: Scores,
+    names: Sequence[str],
+    threshold: float,
+    calibration: Calibration,
+    seed: int = 0,
 ) -> dict[str, Any]:
-    """AUC of each perturbation and level, with its 95 % interval over identities.
+    """AUC of each perturbation and level, with its 95 % interval over identities, and rates at the threshold.
+
+    A detector may rank perturbed clips well and still call most real ones fake, if all scores moved: the AUC
+    does not show this, the false positive rate does.
 
     Args:
         rows: of the manifest; those without scores are left out.
         scores: from `score_perturbed`.
         names: of the perturbations.
+        threshold: calibrated probability at or above which a clip is labelled fake.
+        calibration: of the scores, which are raw.
         seed: of the bootstrap; the same identities are drawn for every cell.
 
     Returns:
-        ``clips``, ``real``, ``fake``, ``identities``; ``untouched``, a dict with ``auc``, ``low`` and
-        ``high``; ``perturbations``, by name: ``stream``, ``unit``, and ``levels``, a list of such dicts that
-        also have a ``value``.
+        ``clips``, ``real``, ``fake``, ``identities``, ``threshold``; ``untouched``, a dict with ``auc``,
+        ``low``, ``high``, ``false_positive_rate`` and ``true_positive_rate``; ``perturbations``, by name:
+        ``stream``, ``unit``, and ``levels``, a list of such dicts that also have a ``value``.
 
     Raises:
         AVFFError: the clips with scores are not of both classes.
@@ -144,13 +154,21 @@ def summarize_scores(
     def cell(name: str, index: int) -> dict[str, float]:
         probabilities = np.array([scores[str(row.path)][name][index] for row in used])
         low, high = bootstrap_auc(labels, probabilities, identities, np.random.default_rng(seed))
-        return {"auc": float(roc_auc_score(labels, probabilities)), "low": low, "high": high}
+        called_fake = np.asarray(calibration.apply(probabilities)) >= threshold
+        return {
+            "auc": float(roc_auc_score(labels, probabilities)),
+            "low": low,
+            "high": high,
+            "false_positive_rate": float(called_fake[labels == 0].mean()),
+            "true_positive_rate": float(called_fake[labels == 1].mean()),
+        }
 
     return {
         "clips": len(used),
         "real": int((labels == 0).sum()),
         "fake": int(labels.sum()),
         "identities": len(set(identities)),
+        "threshold": threshold,
         "untouched": cell(UNTOUCHED, 0),
         "perturbations": {
             name: {
@@ -182,7 +200,7 @@ def _score_clip(model: Detector, row: Row, names: Sequence[str], seed: int) -> d
 
     def score(perturbed: Iterable[TrackedClip]) -> float:
         # Uncalibrated, since scores are stored and must not mix with those of a later calibration. An AUC
-        # needs their order only.
+        # needs only their order.
         analysis = score_pieces(row.path, perturbed, model)
         if analysis.prediction.error:
             raise AVFFError(analysis.prediction.error)
@@ -213,7 +231,7 @@ def _score_clip(model: Detector, row: Row, names: Sequence[str], seed: int) -> d
 
 
 def _read_frames(path: Path, piece: TrackedClip) -> Clip:
-    """The whole frames that the faces of a piece were cut out of, with its audio."""
+    """The whole frames from which the faces of a piece were cut, with its audio."""
     clip = read_clip(path, piece.start, piece.duration, sample_rate=piece.sample_rate, max_side=MAX_SIDE)
     return replace(clip, waveform=piece.waveform)
 

@@ -1,4 +1,4 @@
-"""Scores that are appended to a file, a line a clip, as they are computed."""
+"""Scores that are appended to a file as they are computed, one line per clip."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class ScoreLog:
     """A file of JSON lines: first the settings that the scores depend on, then one entry after the other.
 
     Attributes:
-        entries: those of earlier runs; what is appended does not come in.
+        entries: those of earlier runs, without the appended ones.
     """
 
     def __init__(self, path: Path, settings: dict[str, Any], fields: Collection[str]) -> None:
@@ -40,9 +40,9 @@ class ScoreLog:
             ) from None
         for name in differs:
             raise AVFFError(
-                f"{path} holds scores with another {name}; choose another folder, or remove it to start anew"
+                f"{path} holds scores with another {name}; choose another folder, or remove it to start again"
             )
-        if len(whole) < len(text):  # the last line was not written to its end, by a run that was killed
+        if len(whole) < len(text):  # a killed run left an incomplete last line
             os.truncate(path, len(whole))
 
     def append(self, entry: dict[str, Any]) -> None:
@@ -53,12 +53,12 @@ class ScoreLog:
 
 @contextmanager
 def open_log(path: Path, settings: dict[str, Any], fields: Collection[str]) -> Iterator[ScoreLog]:
-    """A log that no other process has open; one that asks for it waits.
+    """A log, locked for this process; others that open it wait.
 
     Args:
         path: of the file; its folder need not exist.
-        settings: what JSON can hold, with lists and no tuples.
-        fields: of every entry.
+        settings: values that JSON can hold, with lists instead of tuples.
+        fields: names of the fields of every entry.
 
     Raises:
         AVFFError: the file holds something else, or scores with other settings.

@@ -1,4 +1,4 @@
-"""Rows and scores -> every metric overall and by group, and how many clips and identities each rests on."""
+"""Rows and scores -> every metric overall and by group, and the numbers of clips and identities behind it."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def summarize(rows: Sequence[Row], scores: np.ndarray, threshold: float, seed: i
     clips of the same group. A metric that is not defined is left out, and ``notes`` gives the reason.
 
     Args:
-        rows: of the clips that were scored.
+        rows: those of the scored clips.
         scores: ``(N,)`` probability of fake for each.
-        threshold: from which on a clip is predicted fake.
+        threshold: score at and above which a clip is predicted fake.
         seed: of the bootstrap over identities.
 
     Returns:
@@ -74,7 +74,7 @@ def compute_metrics(
     Args:
         labels, scores, identities: ``(N,)``; of windows or files.
         threshold: of the balanced accuracy.
-        seed: of the bootstrap over identities; a single one has no intervals.
+        seed: of the bootstrap over identities; a single identity has no intervals.
     """
     metrics: dict[str, Any] = {
         name: value for name, value in binary_metrics(labels, scores, threshold).items() if value is not None
@@ -103,7 +103,7 @@ def confusion_counts(labels: np.ndarray, scores: np.ndarray, threshold: float) -
 
 
 def _notes(summary: dict[str, Any]) -> list[str]:
-    """What a reader of the numbers alone must know, a sentence each."""
+    """What a reader must know about the numbers, one sentence each."""
     counts = summary["counts"]
     for label in ("real", "fake"):
         if not counts[label]:

@@ -1,4 +1,4 @@
-"""Where the encoders of the masked autoencoder attend. That does not explain a score; see chapter 14."""
+"""Where the encoders of the masked autoencoder attend. This does not explain a score; see chapter 17."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from avff_lib.preprocess.spec import ModelInputs
 def attention_map(model: Detector, inputs: ModelInputs) -> SaliencyMap:
     """How much attention each patch of a window receives in the last block of its stream's encoder.
 
-    The mean over all heads and queries, divided evenly among the points of a patch; each stream's map adds up
-    to 1. It has no sign and no baseline, and does not depend on the classifier.
+    The mean over all heads and queries, divided evenly among the points of a patch; each stream's map sums to
+    1. It has no sign and no baseline, and does not depend on the classifier.
 
     Args:
         model: an `AVFFMAE`, whose streams are both patches on a grid.
@@ -34,7 +34,7 @@ def attention_map(model: Detector, inputs: ModelInputs) -> SaliencyMap:
     """
     if not isinstance(model, AVFFMAE):
         raise AVFFError(
-            f"the model is an {type(model).__name__}, whose audio is no grid of patches; give an AVFFMAE"
+            f"the model is an {type(model).__name__}, whose audio is not a grid of patches; give an AVFFMAE"
         )
     if len(inputs.frames) != 1:
         raise AVFFError(f"{len(inputs.frames)} windows were given; expected one")
@@ -50,7 +50,7 @@ def attention_map(model: Detector, inputs: ModelInputs) -> SaliencyMap:
 def received_attention(encoder: TokenEncoder, stream: Tensor) -> Tensor:
     """Mean attention that each token receives in the last block, ``(N,)``, normalised to a sum of 1.
 
-    A class token takes part, and is left out of the result.
+    A class token takes part but is left out of the result.
     """
     tokens = encoder.embed(stream)
     for block in encoder.blocks[:-1]:

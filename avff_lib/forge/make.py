@@ -20,11 +20,11 @@ def make_clip(plan: ForgePlan, take: Take) -> Clip:
     """Make the clip of a plan.
 
     Args:
-        plan: of the clip.
+        plan: that of the clip.
         take: the recording that it is made from.
 
     Returns:
-        As long as the recording's other clips, with as many frames and samples.
+        A clip with the same length and numbers of frames and samples as the recording's other clips.
 
     Raises:
         MediaError: a recording cannot be decoded, or shows no face.
@@ -44,7 +44,7 @@ def _voice(plan: ForgePlan, clip: Clip, take: Take, donor: Take | None) -> np.nd
     elif method.voice != "own":
         voice = _given(donor, plan).cut(clip.duration).waveform
     if method.vocoded:
-        # The segment alone, so that it is as loud as what it replaces.
+        # Only the segment, so that it is as loud as what it replaces.
         first, last = (to_samples(end, clip.sample_rate) for end in _segment(plan))
         part = slice(first, last)
         spoken = revoiced(voice[part], rng_for(plan.seed, "voice"), like=own[part])

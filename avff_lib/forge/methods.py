@@ -19,5 +19,5 @@ FAKES = tuple(name for name in METHODS if name != "real")
 
 
 def needs_take(method: Method) -> bool:
-    """Whether it uses another recording of the same person."""
+    """Whether a method uses another recording of the same person."""
     return "other" in (method.voice, method.lips)

@@ -19,7 +19,7 @@ FACES = (
     (-0.5j, 0.85, 0.85),  # eyes, nose and mouth
 )
 QUALITY = (0.3, 0.9)  # of a generated mouth, as in `avff_lib.synth.retouch`
-COLOR_FRAMES = 8  # that the colours of two takes are compared in
+COLOR_FRAMES = 8  # in which the colours of two takes are compared
 MAX_GAIN = 1.5  # of contrast, when colours are matched
 
 
@@ -36,11 +36,12 @@ def replace_mouth(
 
     Args:
         frames: ``(T, H, W, 3)`` uint8.
-        face: in these frames.
+        face: its position in these frames.
         weight: ``(T,)``, of the new mouth in each frame.
-        rng: draws how coarse a generated mouth is and its colour error.
-        other: ``(T, H', W', 3)`` uint8 of the same person, and the face in these; by default the own mouth.
-        generated: whether it went through a generator, which loses resolution and errs in colour.
+        rng: draws the coarseness and the colour error of a generated mouth.
+        other: ``(T, H', W', 3)`` uint8 of the same person, and the face in them; by default the frames' own
+            mouth.
+        generated: whether the mouth went through a generator, which loses resolution and shifts colours.
     """
     region = _ellipse(*MOUTH, softness=0.35)
     flaw = 1 - rng.uniform(*QUALITY)
@@ -62,7 +63,7 @@ def _other_take(
     other_frames: np.ndarray,
     other_face: Face,
 ) -> Patch:
-    """The face of another take in place of the own: at its place, in its size, and in its colours."""
+    """The face of another take in place of the own one: at its position, and in its size and colours."""
 
     def aligned(i: int, square: Square) -> np.ndarray:
         scale = face.unit[i] / other_face.unit[i]
@@ -70,7 +71,7 @@ def _other_take(
             other_frames[i], scale, face.mouth[i] - scale * other_face.mouth[i] - square.corner, square.side
         )
 
-    # Once for the clip: matched frame by frame, the colours would flicker with the mouth's opening.
+    # Once per clip: matched frame by frame, the colours would flicker with the mouth's opening.
     shown = np.flatnonzero(weight)
     shown = shown[np.linspace(0, len(shown) - 1, min(COLOR_FRAMES, len(shown))).astype(int)]
     squares = [(i, square_of(face, region, i)) for i in shown.tolist()]
@@ -87,13 +88,13 @@ def blend_with_itself(frames: np.ndarray, face: Face, weight: np.ndarray, rng: n
 
     Self-blended images (Shiohara and Yamasaki, 2022, arXiv 2204.08376): the copy gets other colours, is
     sharper or coarser, and is moved and scaled slightly; the mask is deformed and softened, and the copy may
-    be blended in with less than full weight. What is drawn holds for all frames, as images that are each
-    blended in their own way would flicker. Here the copy alone is changed, while theirs changes the
-    surroundings instead in half of the images: outside of the face a fake stays the recording.
+    be blended in with less than full weight. The draws hold for all frames, since images that are each
+    blended in their own way would flicker. Here only the copy is changed, so that a fake equals the recording
+    outside the face; in the original method, half of the images change the surroundings instead.
 
     Args:
         frames: ``(T, H, W, 3)`` uint8.
-        face: in these frames.
+        face: its position in these frames.
         weight: ``(T,)``, of the blended face in each frame.
         rng: draws all of this.
     """
@@ -115,14 +116,14 @@ def blend_with_itself(frames: np.ndarray, face: Face, weight: np.ndarray, rng: n
 
 
 def _face_region(rng: np.random.Generator) -> Region:
-    """A part of a face, deformed and with a soft edge, as `blend_with_itself` takes it."""
+    """A part of a face, deformed and with a soft edge, for `blend_with_itself`."""
     region = _ellipse(*FACES[rng.integers(len(FACES))], softness=0.02)
     across, down = (
         50 * cv2.GaussianBlur(rng.uniform(-1, 1, region.mask.shape), (0, 0), 7) + place
         for place in np.meshgrid(np.arange(MASK_SIZE), np.arange(MASK_SIZE))
     )
     mask = cv2.remap(region.mask, across.astype(np.float32), down.astype(np.float32), cv2.INTER_LINEAR)
-    # What is left of the mask by the first blur is taken back by the second, so the edge stays where it was.
+    # The first blur and its threshold erode the mask, the second blur spreads it, so the edge stays in place.
     first, second = 2 * rng.integers(2, 13, size=2) + 1
     mask = (cv2.GaussianBlur(mask, (int(first),) * 2, 0) > 0.999).astype(np.float32)
     mask = cv2.GaussianBlur(mask, (int(second),) * 2, rng.uniform(5, 46))

@@ -1,4 +1,4 @@
-"""What is made of each genuine recording: how it is faked, with whose voice or which take, and where."""
+"""What is made from each genuine recording: the method, the donor's voice or take, and the fake segment."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class ForgePlan:
     Attributes:
         path: of the file, relative to the dataset.
         method: a key of `avff_lib.forge.METHODS`.
-        recording: that it is made from.
+        recording: the recording that it is made from.
         donor: the recording whose voice or lips are used, if any.
         segment: (start, end) of the fake segment in seconds of the clip, or None for a real clip.
-        seed: determines everything that the method draws.
+        seed: determines all draws of the method.
     """
 
     path: str
@@ -57,18 +57,18 @@ def plan_clips(
 ) -> tuple[list[ForgePlan], list[str]]:
     """Plan the clips, without making them.
 
-    A recording gives one real clip at most, and each method is used for it once at most. As far as that
-    allows, two in five clips are real, as in the embedded corpus, and the methods share the rest evenly in
-    every split. Donors are of the same split.
+    A recording gives at most one real clip, and at most one fake by each method. As far as this allows, two
+    in five clips are real, as in the embedded corpus, and the methods share the rest evenly in every split.
+    Donors come from the same split.
 
     Args:
-        recordings: that can be used.
-        clips: how many to plan; by default each recording gives one real clip.
+        recordings: those that can be used.
+        clips: number of clips to plan; by default each recording gives one real clip.
         seed: the same seed gives the same plans.
         methods: of faking, names in `FAKES`.
 
     Returns:
-        The plans, those of a recording one after the other, and a sentence for each method that is left out.
+        The plans, grouped by recording, and a sentence for each method that is left out.
 
     Raises:
         AVFFError: there are too few recordings for so many clips, or a split cannot have fakes.
@@ -106,7 +106,7 @@ def plan_clips(
 
 
 def _spread(splits: Sequence[str], rng: np.random.Generator) -> list[int]:
-    """A random order in which any first part has about the same share of each split."""
+    """A random order in which every initial part has about the same share of each split."""
     place = np.empty(len(splits))
     for split in SPLITS:
         members = np.flatnonzero([name == split for name in splits])
@@ -127,7 +127,7 @@ class _Donors:
             self._of_person[recording.row.split, recording.row.source].append(recording)
 
     def find(self, name: str, recording: Recording) -> Recording | None:
-        """A random one of the same split that lasts long enough; None if there is none."""
+        """A random recording of the same split that is long enough; None if there is none."""
         split, person, take = recording.row.split, recording.row.source, needs_take(METHODS[name])
         everybody, same = self._of_split[split], self._of_person[split, person]
         pool = same if take else everybody if len(same) < len(everybody) else []
@@ -148,7 +148,7 @@ def _choose(
     donors: _Donors,
     rng: np.random.Generator,
 ) -> tuple[str, Recording | None] | None:
-    """The method that was used least of those that can be used for a recording, and its donor."""
+    """The least used of the methods that a recording allows, and its donor."""
     shuffled = [methods[i] for i in rng.permutation(len(methods)) if methods[i] not in made]
     for name in sorted(shuffled, key=lambda name: used[name]):
         if not _needs_donor(name):
@@ -210,4 +210,4 @@ def _draw_segment(rng: np.random.Generator, partial: bool, duration: float) -> t
         return (0.0, duration)
     length = rng.uniform(1.0, min(2.0, 0.8 * duration))
     start = rng.uniform(0.0, duration - length)
-    return (round(start, 3), round(start + length, 3))  # as a manifest gives them
+    return (round(start, 3), round(start + length, 3))  # a manifest's three decimals

@@ -1,4 +1,4 @@
-"""The genuine recordings: which can be used, which part of each, and where clips are cut out of it."""
+"""The genuine recordings: which can be used, which part of each, and where clips are cut from it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from avff_lib.media.decode import probe, read_clip
 from avff_lib.synth.recording import rng_for
 from avff_lib.synth.speech import SAMPLE_RATE
 
-# In seconds, either way. At a quarter of a second everybody notices: ITU-R BT.1359 has sound that is late by
-# 0.125 s noticed, and calls 0.185 s unacceptable.
+# In seconds, either way. Everybody notices a quarter of a second: by ITU-R BT.1359, viewers detect sound that
+# is late by 0.125 s, and 0.185 s is unacceptable.
 SHIFT = (0.25, 0.6)
 MIN_SECONDS = 1.5  # of a clip; windows of the tiny models last up to 1.28 s
-MAX_SECONDS = 8.0  # of a clip: two windows of the base models, and 0.2 GB of pictures at 25 frames a second
+MAX_SECONDS = 8.0  # of a clip: two windows of the base models, and 0.2 GB of pictures at 25 frames per second
 MAX_SIDE = (
-    720  # pixels of the longer side, to which larger pictures are shrunk; a face is 224 pixels to the models
+    720  # pixels of the longer side, to which larger pictures are shrunk; models take faces of 224 pixels
 )
 CRF = (18, 26)  # of the encoding, drawn for each recording
 
@@ -38,13 +38,13 @@ class Stretch:
 
 @dataclass(frozen=True)
 class Recording:
-    """A genuine recording, and where its clips, real and fake, are cut out of it.
+    """A genuine recording, and where its clips, real and fake, are cut from it.
 
-    ``begin`` and ``shifted`` are exchangeable: either is as likely to be any place. So a shifted voice begins
-    in pauses and words just as often as that of a real clip, and no silence tells it.
+    ``begin`` and ``shifted`` are exchangeable: both have the same distribution. So a shifted voice begins in
+    pauses and in words as often as that of a real clip, and no silence gives it away.
 
     Attributes:
-        row: of the file, with its split.
+        row: that of the file, with its split.
         stretch: the part that is read.
         begin: of each clip, in seconds on the file's clock.
         shifted: where a shifted voice begins instead.
@@ -61,10 +61,10 @@ class Recording:
 
     @classmethod
     def draw(cls, row: Row, stretch: Stretch, seed: int, index: int) -> Recording:
-        """Draw what all clips of a recording share, so that a fake differs from its real twin by its method.
+        """Draw what all clips of a recording share, so that a fake and its real twin differ only by method.
 
         Args:
-            row: of the file.
+            row: that of the file.
             stretch: the part that is read.
             seed: of the dataset.
             index: number of the recording.
@@ -78,7 +78,7 @@ class Recording:
             stretch,
             begin=stretch.start + begin,
             shifted=stretch.start + begin + shift,
-            # A manifest gives three decimals. 1.7 is a little less than that in binary.
+            # A manifest gives three decimals. In binary, 1.7 is slightly less than that.
             duration=int((stretch.duration - spare) * 1000 + 1e-6) / 1000,
             crf=int(rng.integers(CRF[0], CRF[1] + 1)),
         )
@@ -97,7 +97,7 @@ class Take:
     def cut(self, duration: float) -> Clip:
         """The clip of this length that begins where the recording's clips do."""
         clip = self._clip.window(self._begin, duration)
-        # A frame that is on the screen already is shown from the beginning on.
+        # A frame that is already on the screen is shown from the beginning on.
         return replace(clip, times=np.maximum(clip.times, clip.start))
 
     def shifted_voice(self) -> np.ndarray:
@@ -105,10 +105,10 @@ class Take:
         return self._clip.window(self.recording.shifted, self.recording.duration).waveform
 
     def face(self, times: np.ndarray) -> Face:
-        """Where the face is in the frames that begin at ``times`` ``(T,)``, in seconds on the file's clock.
+        """Position of the face in the frames that begin at ``times`` ``(T,)``, seconds on the file's clock.
 
         Raises:
-            MediaError: it is not seen.
+            MediaError: the face is not visible throughout.
         """
         return self._face[self._clip.nearest_frames(times)]
 
@@ -137,7 +137,7 @@ def inspect(path: Path) -> Stretch | str:
 
 
 def _read(path: Path, start: float | None, duration: float | None) -> Clip:
-    """A part of a file as it is forged: at `SAMPLE_RATE`, and in the even sizes that H.264 needs."""
+    """A part of a file, ready for forging: at `SAMPLE_RATE`, and in the even sizes that H.264 needs."""
     clip = read_clip(path, start, duration, sample_rate=SAMPLE_RATE, max_side=MAX_SIDE)
     height, width = (side // 2 * 2 for side in clip.frames.shape[1:3])
     return replace(clip, frames=np.ascontiguousarray(clip.frames[:, :height, :width]))

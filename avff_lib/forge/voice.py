@@ -15,15 +15,15 @@ ENVELOPE_SECONDS = 0.005  # sigma
 ENVELOPE_ROUNDS = (
     8  # after which the vocoder's pauses are as long as the recording's, to a hundredth of a second
 )
-LOWEST_CREST = 1.5  # that peaks are brought down to; no voice is below
+LOWEST_CREST = 1.5  # limit for lowered peaks; every voice is above it
 
 
 def revoiced(waveform: np.ndarray, rng: np.random.Generator, *, like: np.ndarray) -> np.ndarray:
     """A voice that went through a vocoder, with the loudness of another recording.
 
-    A vocoder raises peaks, as it changes phases, and lowers the noise in pauses. Either would tell its voices
-    from recorded ones to a detector that never learns what a vocoder sounds like. So the voice keeps its
-    envelope, and gets the level and the peak of ``like``.
+    A vocoder raises peaks, since it changes phases, and lowers the noise in pauses. From either, a detector
+    could recognise such voices without learning what a vocoder sounds like. So the voice keeps its envelope,
+    and gets the level and peak of ``like``.
 
     Args:
         waveform: ``(S,)`` float32 at `SAMPLE_RATE`.
@@ -50,7 +50,7 @@ def _envelope(waveform: np.ndarray) -> np.ndarray:
 
 
 def _with_crest(waveform: np.ndarray, crest: float) -> np.ndarray:
-    """``(S,)`` at RMS 1 with its peaks bent softly, up or down, to a crest factor; the rest stays."""
+    """``(S,)`` at RMS 1 with its peaks bent softly, up or down, to a crest factor; the rest is unchanged."""
     peak = np.abs(waveform).max()
 
     def raised(gain: float) -> np.ndarray:

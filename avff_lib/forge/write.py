@@ -24,9 +24,9 @@ from avff_lib.utils.cluster import Engine
 from avff_lib.utils.folder import claim_folder
 from avff_lib.utils.parallel import parallel_map
 
-FORGE_VERSION = 1  # to be raised when the same settings give other clips
+FORGE_VERSION = 1  # raise it when the same settings give other clips
 SETTINGS_NAME, INSPECTED_NAME = "forge.json", "inspected.json"
-# The same in every clip, real and fake: it tells whoever finds one what it is, and no class.
+# The same in every clip, real and fake: it describes the file to whoever finds it, but not its class.
 COMMENT = (
     "avff forge: a genuine recording or a pseudo-fake made from one, to train deepfake detectors; "
     "its manifest.csv tells which"
@@ -35,12 +35,13 @@ COMMENT = (
 
 @dataclass(frozen=True)
 class Forged:
-    """What `forge` has made.
+    """The result of `forge`.
 
     Attributes:
-        manifest: its path.
+        manifest: path of the manifest.
         rows: of the manifest.
-        skipped: path and reason of each recording, and of each clip, that could not be used or made.
+        skipped: path and reason of each recording that could not be used and each clip that could not be
+            made.
         notes: sentences on what the recordings did not allow.
     """
 
@@ -62,18 +63,18 @@ def forge(
 ) -> Forged:
     """Write real clips and fakes made from genuine recordings, as MP4 files and a ``manifest.csv``.
 
-    Every clip, real or fake, is decoded, cut to the same length and encoded once, so that nothing but the
-    forgery tells them apart. No person is in two splits; with fewer than three people, no recording.
+    Every clip, real or fake, is decoded, cut to the same length and encoded once, so that only the forgery
+    distinguishes them. No person is in two splits; with fewer than three people, no recording.
 
     It can be interrupted: called again with the same settings, it keeps the files that exist. The manifest is
-    written last, so that a folder with a manifest is complete.
+    written last, so a folder with a manifest is complete.
 
     Args:
-        recordings: rows of genuine clips; those with another label are left out, and splits are drawn anew.
+        recordings: rows of genuine clips; those with another label are left out, and new splits are drawn.
         out: folder, created if it does not exist.
         clips, seed: see `avff_lib.forge.plan.plan_clips`.
         methods: of faking, names in `FAKES`.
-        workers: number of processes; by default that of the processors. The files do not depend on it.
+        workers: number of processes; by default one per processor. The files do not depend on it.
         engine: see `avff_lib.utils.parallel.parallel_map`.
 
     Raises:
@@ -128,14 +129,14 @@ def _doubts(rows: Sequence[Row], apart: str) -> list[str]:
 
 
 def _digest(rows: Sequence[Row]) -> str:
-    """Twelve hexadecimal digits of the recordings: names, sizes and people."""
+    """Hash, twelve hexadecimal digits, of the recordings: names, sizes and people."""
     sizes = [row.path.stat().st_size if row.path.exists() else None for row in rows]
     entries = [[row.path.name, size, row.source, row.group] for row, size in zip(rows, sizes, strict=True)]
     return hashlib.sha256(json.dumps(entries).encode()).hexdigest()[:12]
 
 
 def _inspected(rows: Sequence[Row], path: Path, workers: int, engine: Engine) -> list[Stretch | str]:
-    """`inspect` of every file, or what an earlier run has found."""
+    """`inspect` of every file, or the results of an earlier run."""
     if path.is_file():
         try:
             entries = json.loads(path.read_text())
@@ -157,11 +158,11 @@ def _inspected(rows: Sequence[Row], path: Path, workers: int, engine: Engine) ->
 
 
 def _make(plans: Sequence[ForgePlan], out: Path, workers: int, engine: Engine) -> list[tuple[str, str]]:
-    """Make the clips that do not exist; returns path and reason of those that cannot be made."""
+    """Make the clips that do not exist; return path and reason of those that cannot be made."""
     missing = [plan for plan in plans if not (out / plan.path).is_file()]
     for folder in {(out / plan.path).parent for plan in missing}:
         folder.mkdir(parents=True, exist_ok=True)
-    # A recording is decoded and its face found once for all of its clips.
+    # A recording is decoded, and its face found, once for all of its clips.
     groups = [list(group) for _, group in groupby(missing, key=lambda plan: plan.recording)]
     if not groups:
         return []

@@ -1,4 +1,4 @@
-"""What a report shows of a file: pictures of a few windows, kept while its pieces go by."""
+"""What a report shows of a file: pictures of a few windows, kept while its pieces are scored."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ EVIDENCE_FRAMES = 8  # frames of the most suspicious window in a report
 
 @dataclass(frozen=True, eq=False)
 class WindowEvidence:
-    """A face in a window, with what it was scored on.
+    """A face in a window, with the inputs that it was scored on.
 
     Attributes:
         start, end: of the window, in seconds.
         face: its scores.
-        features: before the streams meet, ``(1, ...)``.
-        frames: some of the face, ``(EVIDENCE_FRAMES, S, S, 3)`` uint8.
+        features: before fusion, ``(1, ...)``.
+        frames: some frames of the face, ``(EVIDENCE_FRAMES, S, S, 3)`` uint8.
         times: of the frames, in seconds.
         waveform: ``(S,)`` float32 in [-1, 1].
         sample_rate: of the waveform, in Hz.
@@ -56,7 +56,7 @@ class FileEvidence:
     Attributes:
         audio_peaks: of the waveform, one for each `avff_lib.inference.streaming.GAP_RESOLUTION` seconds.
         thumbnails: of each face that was scored, ``(S, S, 3)`` uint8.
-        most_suspicious: the window with the highest score; None while nothing was scored.
+        most_suspicious: the window with the highest score; None before any is scored.
         least_suspicious: for each face in sight, and for that of ``most_suspicious``.
         mismatched_agreement: agreement of faces with the audio of *other* windows of the file.
     """
@@ -69,13 +69,13 @@ class FileEvidence:
         self.mismatched_agreement: list[float] = []
 
     def add_window(self, window: TrackedClip, face: FaceScore, outputs: WindowOutputs) -> None:
-        """Note a face that was scored in a window; a face that does not speak leaves its thumbnail only.
+        """Record a face that was scored in a window; a face that does not speak leaves only its thumbnail.
 
         Args:
-            window: with crops to look at, see `avff_lib.faces.tracked.FaceCrops`; without them nothing is
-                noted.
+            window: with crops for display, see `avff_lib.faces.tracked.FaceCrops`; without them nothing is
+                recorded.
             face: its scores.
-            outputs: of the detector, a batch of one.
+            outputs: the detector's outputs, a batch of one.
         """
         crops = window.faces[face.face]
         if not len(crops.views):
@@ -103,7 +103,7 @@ class FileEvidence:
             )
 
     def add_mismatched(self, model: Detector, starts: Sequence[float], features: Features) -> None:
-        """Note the agreement of each window of a face with the audio of every window apart from it."""
+        """Record the agreement of each window of a face with the audio of every window apart from it."""
         gaps = np.abs(np.subtract.outer(starts, starts))
         video, audio = (rows.tolist() for rows in np.nonzero(gaps > model.spec.duration - WINDOW_HOP / 100))
         if not video:
@@ -113,6 +113,6 @@ class FileEvidence:
             self.mismatched_agreement += model.agreement(mixed.to(model.device)).mean(dim=1).tolist()
 
     def forget_all_but(self, faces: Collection[int]) -> None:
-        """Drop windows of faces that are gone: they cannot become the most suspicious one any more."""
+        """Drop windows of faces that are gone: they can no longer become the most suspicious one."""
         kept = {*faces, *([self.most_suspicious.face.face] if self.most_suspicious else [])}
         self.least_suspicious = {face: least for face, least in self.least_suspicious.items() if face in kept}

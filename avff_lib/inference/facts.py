@@ -1,7 +1,7 @@
 """Facts about a file that need no training: its streams, and the lag of lips and voice.
 
-They say what is in a file, and not what to think of it: a genuine recording that was cut, converted, or sent
-over a network has repeated frames, gaps and a lag as well.
+They describe a file and do not judge it: a genuine recording that was cut, converted, or sent over a network
+also has repeated frames, gaps and a lag.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from avff_lib.inference.timeline import runs
 from avff_lib.media.audio import SILENCE_PEAK
 from avff_lib.media.facts import MAX_SPANS, MediaFacts, Span
 
-# Confidence of a lag to be relied on, by how long was measured; see `LipSync.min_confidence`.
+# Confidence of a reliable lag, by the measured duration; see `LipSync.min_confidence`.
 CONFIDENCE_FLOOR, FLOOR_SECONDS, LOWEST_FLOOR = 0.3, 9.0, 0.1
-NOTABLE_LAG = 0.1  # seconds; smaller ones are as large as the error of the method
-DIGITAL_SILENCE = 2.0**-16  # peak amplitude: softer than the last of 16 bits, as no microphone is
+NOTABLE_LAG = 0.1  # seconds; smaller ones are within the error of the method
+DIGITAL_SILENCE = 2.0**-16  # peak amplitude: below the last of 16 bits, softer than any microphone
 MIN_SILENCE_STEPS = 2
-MIN_AUDIBLE_SHARE = 0.5  # of the time in which the picture is frozen, for it to count
+MIN_AUDIBLE_SHARE = 0.5  # of a frozen picture's time, for it to count
 NOTABLE_REPEATS = (3, 0.1)  # frames, and their share
 NOTABLE_OFFSET = 0.1  # seconds between the ends of picture and sound
-NOTABLE_BANDWIDTH = 0.5  # of half the sample rate, below which the sound looks narrow for it
+NOTABLE_BANDWIDTH = 0.5  # share of half the sample rate, below which the bandwidth is remarkable
 MAX_LISTED = 5  # parts in one sentence
 
 
@@ -34,7 +34,7 @@ class LipSync:
     """Averages the curves of lips against voice over the pieces of a file, by their length.
 
     Attributes:
-        seconds: that were measured so far.
+        seconds: duration measured so far.
     """
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class LipSync:
         self._total = np.zeros(len(LAGS))
 
     def update(self, piece: TrackedClip) -> None:
-        """Take the next piece; one that cannot be measured is passed over."""
+        """Take the next piece; one that cannot be measured is skipped."""
         speaker = piece.speaker()
         if speaker is None:
             return
@@ -64,11 +64,11 @@ class LipSync:
     def min_confidence(self) -> float:
         """Confidence below which a lag is not reliable.
 
-        That of lips with the voice of another clip comes by chance and falls with the square root of the
-        length; so does this floor, down to `LOWEST_FLOOR`. It was chosen on 36 clips of GRID and 30 drawn
-        ones of 3 s each. Over three of them, 9 s, 3 % and 1 % of foreign voices reach it, with 46 % and 25 %
-        of the right ones, whose lag is then within 0.08 s in 94 % or more. Of a single clip of 3 s hardly any
-        lag is reliable.
+        The confidence of lips with the voice of another clip arises by chance and falls with the square root
+        of the length; so does this floor, down to `LOWEST_FLOOR`. It was chosen on 36 clips of GRID and 30
+        drawn ones of 3 s each. Over three clips, 9 s, 3 % and 1 % of foreign voices reach it, and 46 % and
+        25 % of the right ones, whose lag is then within 0.08 s in 94 % or more. For a single clip of 3 s,
+        hardly any lag is reliable.
         """
         return max(LOWEST_FLOOR, CONFIDENCE_FLOOR * float(np.sqrt(FLOOR_SECONDS / max(self.seconds, 1e-9))))
 
@@ -83,7 +83,7 @@ def file_facts(
     """Facts about a file.
 
     Args:
-        media: of the file.
+        media: facts about its streams.
         lip_sync: lips against voice.
         peaks: amplitude of the sound, one for every ``step`` seconds from ``start`` on.
         step, start: in seconds.
@@ -110,7 +110,7 @@ def file_facts(
 
 
 def summarize_facts(facts: FileFacts) -> list[str]:
-    """What the file is, and then what is remarkable about it, as short phrases."""
+    """What the file contains, and then what is remarkable about it, as short phrases."""
     return [*_streams(facts), *_remarkable(facts)]
 
 
@@ -148,7 +148,7 @@ def _remarkable(facts: FileFacts) -> Iterator[str]:
 
 
 def tabulate_facts(facts: FileFacts) -> list[tuple[str, str]]:
-    """Every fact with its unit, as pairs of words; what cannot be measured is said to be so."""
+    """Every fact with its unit, as pairs of name and text; facts that cannot be measured say so."""
     unknown = "not measurable"
     if facts.lag is None:
         lag = unknown

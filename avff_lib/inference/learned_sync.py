@@ -1,4 +1,4 @@
-"""`avff_lib.inference.sync` by a learned embedding: the same search over lags, with a `SyncNet`."""
+"""`avff_lib.inference.sync` with a learned embedding: the same search over lags, by a `SyncNet`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def learned_sync_file(path: str | Path, model: SyncNet) -> SyncResult:
             the windows in which the face speaks.
 
     Returns:
-        Numbers as in `SyncCurve`; for a file that cannot be measured a result with ``error`` set.
+        Numbers as in `SyncCurve`; for a file that cannot be measured, a result with ``error`` set.
     """
     analysis = analyze_file(path, model, views=False)
     file = analysis.prediction

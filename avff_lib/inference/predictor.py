@@ -1,7 +1,7 @@
-"""The one way from a media file to a prediction: track faces, score windows, combine, decide.
+"""The only way from a media file to a prediction: track faces, score windows, combine, decide.
 
-Whatever scores files goes through `score_pieces`: `predict`, the command line and the demo, and also
-evaluation, calibration, validation during training and robustness, whose clips may have been tracked before.
+All scoring goes through `score_pieces`: `predict`, the command line and the demo, and also evaluation,
+calibration, validation during training and robustness, whose clips may have been tracked before.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ from avff_lib.models.checkpoint import DEFAULT_CHECKPOINT
 
 DOCUMENTED_FEATURES = ("audio_features", "visual_features", "fused_features")
 MIN_COVERAGE = 0.5  # share of a file's windows that must be scored for a label
-MIN_SCORED_WINDOWS = 3  # of the selected face, likewise
+MIN_SCORED_WINDOWS = 3  # of the selected face, for a label
 
 Progress = Callable[[float], None]
 
 
 @dataclass(frozen=True, eq=False)
 class FileAnalysis:
-    """A prediction with what it rests on; if it holds an error, there is nothing else.
+    """A prediction and its basis; if the prediction holds an error, there is nothing else.
 
     Attributes:
-        prediction: of the file.
+        prediction: that of the file.
         raw: uncalibrated score of the selected face, the mean over the windows in which it speaks; NaN with
             an error.
-        evidence: that `avff_lib.report` illustrates it with.
+        evidence: used by `avff_lib.report` for illustration.
         features: of the selected face, each ``(D,)``: means over the windows in which it speaks, and over
             their time. They are ``fused_features`` and those of `avff_lib.models.ood.STREAM_OF`.
     """
@@ -64,18 +64,18 @@ def predict(
 ) -> FilePrediction:
     """Score a media file by sliding windows; memory does not grow with its length.
 
-    For many files, load the detector once and give it, or call its `Detector.predict`.
+    For many files, load the detector once and pass it, or call its `Detector.predict`.
 
     Args:
         path: a video with sound.
-        detector: a detector in evaluation mode, or what `Detector.from_pretrained` loads.
+        detector: a detector in evaluation mode, or a name or path for `Detector.from_pretrained`.
         progress: called with the seconds of video scored so far.
 
     Returns:
-        The prediction; for a file that cannot be scored one with ``error`` set. Bad media raise nothing.
+        The prediction; for a file that cannot be scored, one with ``error`` set. Bad media raise nothing.
 
     Raises:
-        AVFFError: there is no such detector.
+        AVFFError: the detector does not exist.
     """
     if not isinstance(detector, Detector):
         detector = Detector.from_pretrained(detector)
@@ -89,15 +89,15 @@ def process_video(
 
     Args:
         path: a video with sound.
-        checkpoint: what `Detector.from_pretrained` loads.
+        checkpoint: name or path for `Detector.from_pretrained`.
 
     Returns:
-        ``prediction``, the calibrated probability of fake, whatever the label; ``label`` and ``reasons``, as
-        in `avff_lib.inference.prediction.FilePrediction`; and of the features of `FileAnalysis` those named
-        in `DOCUMENTED_FEATURES`.
+        ``prediction``, the calibrated probability of fake, for every label; ``label`` and ``reasons``, as in
+        `avff_lib.inference.prediction.FilePrediction`; and those features of `FileAnalysis` that
+        `DOCUMENTED_FEATURES` names.
 
     Raises:
-        MediaError: the file cannot be scored, and why.
+        MediaError: the file cannot be scored; the message gives the reason.
     """
     analysis = analyze_file(path, Detector.from_pretrained(checkpoint), views=False)
     file = analysis.prediction
@@ -116,7 +116,7 @@ def analyze_file(
     audio_stream: int | None = None,
     views: bool = True,
 ) -> FileAnalysis:
-    """`predict`, with what the prediction rests on.
+    """`predict`, with the basis of the prediction.
 
     Args:
         path: a video with sound.
@@ -124,7 +124,7 @@ def analyze_file(
         progress: called with the seconds of video scored so far.
         batch_size: number of windows that the model takes at once.
         audio_stream: see `avff_lib.media.decode.read_clip`.
-        views: whether the evidence is to hold pictures, which takes a second crop of each face in each frame.
+        views: whether the evidence holds pictures, which needs a second crop of each face in each frame.
     """
     observer = MediaObserver()
     pieces = iter_tracked(
@@ -153,11 +153,11 @@ def score_pieces(
 
     Args:
         path: of the file, for the prediction and its messages.
-        pieces: of the whole file, in order, with crops of ``model.spec.image_size``.
+        pieces: those of the whole file, in order, with crops of ``model.spec.image_size``.
         model: in evaluation mode.
         progress: called with the seconds of video scored so far.
         batch_size: number of windows that the model takes at once.
-        observer: of the decoding that makes the pieces, for the facts about the file.
+        observer: watches the decoding of the pieces, for the facts about the file.
     """
     try:
         stream = _stream(path, pieces, StreamingPredictor(model, batch_size), progress)
@@ -201,7 +201,7 @@ def score_pieces(
 
 
 def failed_analysis(path: Path | str, model: Detector, error: str) -> FileAnalysis:
-    """The analysis of a file that cannot be scored, for the reason that ``error`` gives in one sentence."""
+    """The analysis of a file that cannot be scored; ``error`` is the reason, in one sentence."""
     return FileAnalysis(FilePrediction(str(path), model=_about(model), error=error))
 
 
@@ -240,7 +240,7 @@ def _stream(
 def _reasons(
     model: Detector, score: float, face: FacePrediction, coverage: float, ood_scores: dict[str, float]
 ) -> Iterable[Reason]:
-    """Why nothing can be said of a file."""
+    """Why a file is undetermined."""
     calibration = model.config.calibration
     if not calibration.clips:
         yield "uncalibrated"

@@ -1,7 +1,7 @@
 """Predictions for more files than one looks at: a folder of Parquet files that reads as one table.
 
 Each part holds the predictions of up to `PART_SIZE` files and is written by the worker that made them. A run
-that was interrupted, or is given more files, scores what no part holds.
+that was interrupted, or is given more files, scores only the files that no part holds.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from avff_lib.utils.parallel import parallel_map
 PART_SIZE = 64  # files; what a worker that dies has to do again
 PARTS_PER_WORKER = 4  # at least, so that workers end at about the same time
 OOD_STREAMS = ("audio", "visual", "joint")
-SETTINGS_NAME = "_predictions.json"  # readers of Parquet pass over names with such a beginning
-MAX_DEATHS = 3  # of processes that were scoring a file, after which it is left alone
+SETTINGS_NAME = "_predictions.json"  # readers of Parquet skip names that start with an underscore
+MAX_DEATHS = 3  # of processes that were scoring a file, after which it is skipped
 
 Identity = tuple[str, int, int]  # of a file, see `avff_lib.utils.files.file_identity`
 
@@ -47,23 +47,23 @@ def predict_to_parquet(
     batch_size: int = 16,
     audio_stream: int | None = None,
 ) -> Counter[str]:
-    """Score files, and keep what is predicted as Parquet: a row a file, with lists of segments and gaps.
+    """Score files, and store the predictions as Parquet: one row per file, with lists of segments and gaps.
 
-    A file counts by its path, size and time of change: one that has changed is scored again, in a row of its
-    own. A file that takes three processes down with it gets a row with an error. Every part states the
-    detector, its calibration, and the version of the library in its metadata.
+    A file is identified by its path, size and modification time: one that has changed is scored again, in a
+    row of its own. A file that crashes three processes gets a row with an error. The metadata of every part
+    name the detector, its calibration, and the version of the library.
 
     Args:
-        paths: of the files.
+        paths: the files.
         out: folder, created if it does not exist; ``pandas.read_parquet(out)`` reads it.
         checkpoint: folder of a detector, or the name of a shipped one.
         workers: processes on this machine.
         engine: what runs them; the nodes of a cluster must see ``paths``, ``out`` and ``checkpoint``.
-        device: where each process runs the detector; of a cluster, only processors are used.
+        device: where each process runs the detector; on a cluster, only CPUs are used.
         batch_size, audio_stream: see `avff_lib.inference.predictor.analyze_file`.
 
     Returns:
-        How many of ``paths`` have each label, and how many have an ``"error"``.
+        The number of ``paths`` with each label, and with an ``"error"``.
 
     Raises:
         AVFFError: ``out`` holds something else, a damaged part, or predictions of another detector; or a
@@ -160,7 +160,7 @@ def _write_part(
             reason = f"{path} cannot be scored: {deaths} processes ended over it; try it without --parquet"
             rows.append(_row(failed_analysis(path, model, reason).prediction, identity))
             continue
-        with mark.open("a") as file:  # a byte for each process that begins and is not heard of again
+        with mark.open("a") as file:  # a byte for each process that starts and never reports back
             file.write(".")
         try:
             analysis = analyze_file(

@@ -26,10 +26,10 @@ from avff_lib.models import Detector
 
 MIN_AUDIBLE_SHARE = 0.5  # of a window's time, to score it
 MIN_VISIBLE_SHARE = 0.5  # of a window's frames that must show a face, to score it
-MIN_FRAME_SHARE = 0.4  # of the frames that the model takes; with fewer it would see the same ones repeated
-GAP_RESOLUTION = 0.05  # seconds; of the notes on where there are faces and sound
+MIN_FRAME_SHARE = 0.4  # of the frames that the model takes; with fewer, it would see too many repeated
+GAP_RESOLUTION = 0.05  # seconds between the notes of whether there are faces and sound
 MIN_FACE_RATIO = 0.25  # longer side of a face / side of the model's input; below it the face is too small
-MIN_SPEAKING_RATIO = 0.5  # of the liveliest mouth's movement; at rest it is a fifth of speech, or less
+MIN_SPEAKING_RATIO = 0.5  # of the most active mouth's motion; at rest it is a fifth of speech, or less
 
 OBSTACLE_NOTES: dict[Obstacle, str] = {
     "face": "parts without a face in sight are not scored",
@@ -40,10 +40,10 @@ OBSTACLE_NOTES: dict[Obstacle, str] = {
 
 
 class StreamingPredictor:
-    """Scores the windows of a file while its pieces go by; only scores and a little evidence are kept.
+    """Scores the windows of a file piece by piece; only scores and a little evidence are kept.
 
-    Windows start with the file and then every `WINDOW_HOP` seconds, and one more ends with the file, however
-    it is cut into pieces.
+    The first window starts with the file, the next ones every `WINDOW_HOP` seconds, and one more ends with
+    the file; the cuts between pieces do not matter.
 
     Args:
         model: in evaluation mode.
@@ -51,11 +51,11 @@ class StreamingPredictor:
 
     Attributes:
         windows: all so far, in order.
-        warnings: sentences, as the keys of a dict, which keep their order.
+        warnings: sentences, as the keys of a dict, to keep their order.
         evidence: for a report.
         lip_sync: lips against voice, where `avff_lib.faces.tracked.FaceCrops.lip_motion` was measured.
-        feature_sums: for each face, over the windows in which it speaks: `WindowOutputs.means`, and
-            ``fused_features``.
+        feature_sums: for each face, the sums of `WindowOutputs.means` and ``fused_features`` over the windows
+            in which it speaks.
     """
 
     def __init__(self, model: Detector, batch_size: int = BATCH_SIZE) -> None:
@@ -69,7 +69,7 @@ class StreamingPredictor:
         self._face_seen: list[bool] = []  # every `GAP_RESOLUTION` seconds
         self._on_grid = 0  # number of windows so far, without the one that ends with the file
         self._shown_last = False  # whether the last frame showed a face
-        self._waiting: TrackedClip | None = None  # the end of what came, in which no window was complete
+        self._waiting: TrackedClip | None = None  # the end of the pieces so far, not yet a complete window
 
     @property
     def gaps(self) -> tuple[Gap, ...]:
@@ -83,7 +83,7 @@ class StreamingPredictor:
         return tuple(sorted(gaps, key=lambda gap: gap.start))
 
     def facts(self, media: MediaFacts) -> FileFacts:
-        """Facts about the file, of which ``media`` are those of its streams."""
+        """Facts about the file; ``media`` are those of its streams."""
         peaks = self.evidence.audio_peaks
         return file_facts(media, self.lip_sync, peaks, GAP_RESOLUTION, self._start or 0.0)
 
@@ -96,7 +96,7 @@ class StreamingPredictor:
         self.warnings.update(dict.fromkeys(sentences))
 
     def update(self, piece: TrackedClip) -> None:
-        """Score the windows that a piece completes; pieces come in order, one where the last one ends."""
+        """Score the windows that a piece completes; pieces come in order, each where the last one ends."""
         if self._start is None:
             self._start = piece.start
         # What holds throughout a piece need not hold for the file; `gaps` say where.
@@ -126,7 +126,7 @@ class StreamingPredictor:
             self._waiting = part.window(keep, part.end - keep)
 
     def _complete(self, part: TrackedClip) -> list[float]:
-        """Starts of the windows that end within ``part``; none of them was scored before."""
+        """Starts of the windows that end within ``part`` and are not scored yet."""
         latest, tolerance = part.end - self.spec.duration, 0.5 / part.sample_rate
         starts = []
         while self._grid_start(self._on_grid) <= latest + tolerance:
@@ -140,7 +140,7 @@ class StreamingPredictor:
         return (self._start or 0.0) + index * WINDOW_HOP
 
     def _note_presence(self, piece: TrackedClip) -> None:
-        """Note, every `GAP_RESOLUTION` seconds, if faces are seen and how loud it is."""
+        """Note, every `GAP_RESOLUTION` seconds, whether a face is visible and how loud the sound is."""
         seen = np.zeros(len(piece.times), bool)
         for face in piece.faces.values():
             seen[np.searchsorted(piece.times, face.times[face.detected])] = True
@@ -155,7 +155,7 @@ class StreamingPredictor:
         self._shown_last = bool(seen[-1])
 
     def _scorable_faces(self, window: TrackedClip) -> dict[int, FaceCrops]:
-        """The faces that are seen for long enough, large enough, and upright."""
+        """The faces that are visible for long enough, large enough, and upright."""
         least = MIN_FACE_RATIO * self.spec.image_size
         found = {}
         for number, face in window.faces.items():
@@ -231,7 +231,7 @@ class StreamingPredictor:
 
 
 def _obstacle(window: TrackedClip, frame_count: int) -> Obstacle | None:
-    """Why a window cannot be scored by a model of ``frame_count`` frames, whoever is seen in it."""
+    """Why a model of ``frame_count`` frames cannot score a window, regardless of its faces."""
     if len(window.cuts):
         return "cut"
     if len(window.times) < MIN_FRAME_SHARE * frame_count:

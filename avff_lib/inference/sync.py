@@ -1,7 +1,7 @@
 """Synchrony of lips and voice without training: mouth opening against loudness.
 
 Both rise and fall together, and the lag with the highest correlation estimates the offset of the two streams.
-It is a baseline and no detector: neither words nor traces of a forgery enter it.
+This is a baseline, not a detector: it uses neither words nor traces of a forgery.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from avff_lib.media.decode import iter_clips
 CURVE_STEP = 0.04  # seconds between two values of a curve, as in video at 25 frames per second
 MAX_LAG = 0.6  # seconds; as in SyncNet's search, 15 frames to either side
 LAGS = CURVE_STEP * np.arange(-round(MAX_LAG / CURVE_STEP), round(MAX_LAG / CURVE_STEP) + 1)
-MIN_DURATION = 1.6  # seconds of a clip; at the largest lag one second of it overlaps
+MIN_DURATION = 1.6  # seconds of a clip; at the largest lag, one second overlaps
 CHUNK_SECONDS = 5.0  # of a file in memory at once
 MAX_FRAME_INTERVAL = 0.1  # seconds from one frame to the next; at lower rates syllables are missed
 SILENCE_POWER = 1e-6  # -60 dB; a clip whose loudest moment is softer is silent
 LOUDNESS_WINDOW = 0.06  # seconds over which power is averaged
-LOUDNESS_RANGE = 40.0  # dB below the loudest moment; what is softer is background noise
+LOUDNESS_RANGE = 40.0  # dB below the loudest moment; softer sound is background noise
 DRIFT_SECONDS = 0.5  # of the high-pass filter; slower changes are pose, light or distance, not speech
 
 
@@ -61,7 +61,7 @@ class SyncCurve:
     def confidence(self) -> float:
         """Peak minus median of the curve: SyncNet's confidence, with correlations instead of distances.
 
-        If it is low, the lag is not meaningful.
+        If it is low, the lag is meaningless.
         """
         return float(self.curve.max() - np.median(self.curve))
 
@@ -72,7 +72,7 @@ def mouth_opening(clip: Clip) -> np.ndarray:
     Optical flow gives the motion of each point from one frame to the next. The slope of its vertical
     component over the height of a region is the region's stretch: zero for a head that moves without
     speaking, positive where lips part and the chin drops. The stretch of the upper face is subtracted, as a
-    head that comes nearer stretches both. The cumulative sum over time is the opening.
+    head that comes closer stretches both. The cumulative sum over time is the opening.
 
     Args:
         clip: of `MIN_DURATION` seconds or more, at 10 frames per second or more.
@@ -105,8 +105,8 @@ def mouth_opening(clip: Clip) -> np.ndarray:
 def loudness(clip: Clip, times: np.ndarray) -> np.ndarray:
     """Loudness ``(N,)`` around each of ``times`` ``(N,)``: mean power in dB of full scale.
 
-    Values more than `LOUDNESS_RANGE` below the maximum are raised to that floor; otherwise the depth of the
-    pauses would outweigh the speech.
+    Values more than `LOUDNESS_RANGE` below the maximum are raised to that floor; otherwise the pauses would
+    outweigh the speech.
 
     Raises:
         AVFFError: the audio is silent.
@@ -201,8 +201,7 @@ def sync_file(path: str | Path) -> SyncResult:
     """Measure the synchrony of a whole file, in memory that does not grow with its length.
 
     The curves of chunks of `CHUNK_SECONDS` seconds are averaged; chunks without a face or audio are left
-    out. A file that cannot be measured gives a result with ``error`` set; no exception is raised for bad
-    media.
+    out. For a file that cannot be measured, the result has ``error`` set; bad media raise no exception.
     """
     curves = []
     warnings: dict[str, None] = {}  # a set that keeps its order

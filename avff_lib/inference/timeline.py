@@ -24,9 +24,9 @@ MIN_GAP_SECONDS = 0.5  # without a face or audio; shorter gaps are not reported
 
 
 def window_cells(windows: Sequence[WindowPrediction]) -> list[tuple[float, float]]:
-    """The interval of each window, (start, end) in seconds: what is nearer to its middle than to any other's.
+    """The interval of each window, (start, end) in seconds: times nearer to its middle than to any other's.
 
-    Windows overlap and these intervals do not, so a fake segment is not extended by windows that only touch
+    Unlike windows, these intervals do not overlap, so windows that only touch a fake segment do not extend
     it.
     """
     middles = [(window.start + window.end) / 2 for window in windows]
@@ -37,7 +37,7 @@ def window_cells(windows: Sequence[WindowPrediction]) -> list[tuple[float, float
 def aggregate_scores(raw: Sequence[float] | np.ndarray, calibration: Calibration) -> float:
     """Raw probabilities of a face's windows ``(N,)`` -> its score: their mean, calibrated.
 
-    In this order, since the calibration of files is fitted on means of windows.
+    The mean comes first, since the calibration of files is fitted on means of windows.
     """
     return float(calibration.apply(calibration.pool(raw)))
 
@@ -56,7 +56,7 @@ def aggregate_faces(
 
 
 def by_face(windows: Sequence[WindowPrediction]) -> dict[int, list[tuple[int, FaceScore]]]:
-    """The windows that each face was scored in, by their index, with its scores; in order of the numbers."""
+    """For each face, in order of numbers, the indices of the windows it was scored in, and its scores."""
     found: dict[int, list[tuple[int, FaceScore]]] = {}
     for index, window in enumerate(windows):
         for face in window.faces:
@@ -67,12 +67,12 @@ def by_face(windows: Sequence[WindowPrediction]) -> dict[int, list[tuple[int, Fa
 def speaking_faces(faces: Sequence[FacePrediction]) -> list[FacePrediction]:
     """The faces that count for a file's score, the one with the highest score first.
 
-    Faces that only listen do not, since in real videos, too, resting lips disagree with somebody else's
-    voice. Nor do faces that speak in fewer than `MIN_SPEAKING_WINDOWS` windows, where another one speaks in
+    Faces that only listen do not count, since resting lips disagree with somebody else's voice in real videos
+    too. Faces that speak in fewer than `MIN_SPEAKING_WINDOWS` windows do not count if another one speaks in
     more: means over few windows vary widely.
 
     Args:
-        faces: at least one of them speaks.
+        faces: of which at least one speaks.
     """
     min_windows = min(MIN_SPEAKING_WINDOWS, max(face.windows for face in faces))
     counted = [face for face in faces if face.windows >= max(min_windows, 1)]
@@ -82,11 +82,10 @@ def speaking_faces(faces: Sequence[FacePrediction]) -> list[FacePrediction]:
 def combine_faces(scores: Sequence[float]) -> float:
     """Scores of the faces that speak in a file ``(N,)`` -> the file's score.
 
-    A video is fake if any face in it is. The odds of a calibrated score are a likelihood ratio; if one face,
-    nobody knows which, is fake, the likelihood ratio of the file is the mean over its faces. For one face
-    that changes nothing. The maximum would not do: over four real faces it exceeds a threshold almost four
-    times as often as over one. Nor would the mean score, by which one fake speaker among three real ones
-    passes.
+    A video is fake if any face in it is. The odds of a calibrated score are a likelihood ratio; if one
+    unknown face is fake, the likelihood ratio of the file is the mean over its faces. A single face keeps its
+    score. The maximum would raise false alarms: over four real faces it exceeds a threshold almost four times
+    as often as over one. The mean score would miss a fake speaker among three real ones.
     """
     logits = logit(np.clip(scores, 1e-12, 1 - 1e-12))
     return float(expit(logsumexp(logits) - np.log(len(logits))))
@@ -119,10 +118,10 @@ def find_fake_segments(
 
 
 def find_gaps(present: Iterable[bool], step: float, start: float, obstacle: Obstacle) -> Iterator[Gap]:
-    """Gaps of `MIN_GAP_SECONDS` or more, in which something is not present.
+    """Gaps of `MIN_GAP_SECONDS` or more, in which something is missing.
 
     Args:
-        present: whether it is, every ``step`` seconds from ``start`` on.
+        present: whether it is present, every ``step`` seconds from ``start`` on.
         step, start: in seconds.
         obstacle: what is missing.
     """
@@ -132,6 +131,6 @@ def find_gaps(present: Iterable[bool], step: float, start: float, obstacle: Obst
 
 
 def runs(values: Iterable[bool]) -> list[tuple[int, int]]:
-    """Runs of true values, each as its first index and the one after its last."""
+    """Runs of true values, each as its first index and the index after its last."""
     groups = (list(group) for _, group in groupby(enumerate(values), key=lambda pair: bool(pair[1])))
     return [(group[0][0], group[-1][0] + 1) for group in groups if group[0][1]]

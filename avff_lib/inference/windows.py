@@ -27,9 +27,9 @@ class WindowOutputs:
     Attributes:
         probability: of fake, ``(N,)``, uncalibrated.
         agreement: of lips and voice, ``(N,)``, the mean of `Detector.agreement` over time.
-        features: before the streams meet, ``(N, ...)``.
+        features: before fusion, ``(N, ...)``.
         fused: ``(N, D)``, the mean over time of the fused sequence.
-        means: ``(N, D)`` each, what the out-of-distribution test looks at, by keys of
+        means: inputs of the out-of-distribution test, ``(N, D)`` each, by keys of
             `avff_lib.models.ood.STREAM_OF`; means over time.
     """
 
@@ -51,7 +51,7 @@ class WindowOutputs:
 def predict_windows(
     model: Detector, windows: Sequence[Clip], *, batch_size: int = BATCH_SIZE
 ) -> WindowOutputs:
-    """Run the detector, wherever it is, over windows in the memory of the CPU.
+    """Run the detector, on its device, over windows in CPU memory.
 
     Args:
         model: in evaluation mode.
@@ -85,7 +85,7 @@ def predict_features(model: Detector, features: Features) -> WindowOutputs:
 
     Args:
         model: in evaluation mode.
-        features: anywhere.
+        features: on any device.
     """
     features = features.to(model.device)
     fused = model.fuse(features)
@@ -106,7 +106,7 @@ def sliding_windows(clip: Clip, duration: float, hop: float) -> list[Clip]:
 
 
 def window_starts(total: float, duration: float, hop: float) -> list[float]:
-    """Starts of windows that cover ``total`` seconds: a step of ``hop``, the last one moved back."""
+    """Starts of windows that cover ``total`` seconds: ``hop`` apart, the last one moved back."""
     last = total - duration
     starts = list(np.arange(0.0, last, hop))
     return [*starts, last] if not starts or last - starts[-1] > hop / 100 else starts

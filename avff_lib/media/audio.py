@@ -1,4 +1,4 @@
-"""The audio of a file: which of its tracks is used, and how that becomes one mono waveform."""
+"""The audio of a file: the track that is used, and its conversion to a mono waveform."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from av.stream import Discard
 from avff_lib.media.clip import to_samples
 
 SILENCE_PEAK = 1e-3  # peak amplitude below which audio is silent, -60 dB
-MAX_SEARCH = 600.0  # seconds after which a track without a sound until then counts as silent
-MAX_AUDIO_DRIFT = 0.03  # seconds between audio and its timestamps beyond which it is placed anew
-MAX_TIMESTAMP_JUMP = 600.0  # seconds; a longer one between two timestamps means that one of them is broken
+MAX_SEARCH = 600.0  # seconds after which a track with no sound so far counts as silent
+MAX_AUDIO_DRIFT = 0.03  # seconds between audio and its timestamps, beyond which it is placed again
+MAX_TIMESTAMP_JUMP = 600.0  # seconds; a longer one means that one of the two timestamps is broken
 
 # Index of the first sample on the clock, samples (S,) in [-1, 1], and whether another recording begins here.
 Chunk = tuple[int, np.ndarray, bool]
@@ -25,19 +25,19 @@ Problems = list[tuple[float, str]]  # time in seconds, and what is damaged there
 
 
 def audible_track(container: InputContainer, default: int) -> tuple[int, str | None]:
-    """The default track, or another one if that is silent or cannot be decoded.
+    """The default track, or another one if the default is silent or cannot be decoded.
 
     Audio is decoded up to the first sound of the default track, but at most `MAX_SEARCH` seconds of it.
 
     Args:
-        container: opened for this, as its packets are used up.
+        container: opened for this purpose, since its packets are consumed.
         default: index among the audio tracks, from 0.
 
     Returns:
         Index of the track to use, and a sentence if it is not the default one.
     """
     tracks = list(container.streams.audio)
-    peaks = [-1.0] * len(tracks)  # negative as long as nothing could be decoded
+    peaks = [-1.0] * len(tracks)  # negative until something could be decoded
     for stream in container.streams:
         stream.discard = Discard.default if stream in tracks else Discard.all
     for packet in container.demux(tracks):
@@ -73,9 +73,9 @@ def _peak(frame: av.AudioFrame) -> float:
 
 
 class Resampler:
-    """Decoded frames -> mono chunks at the wanted rate, placed on the clock.
+    """Decoded frames -> mono chunks at the requested rate, placed on the clock.
 
-    A stretch without a break is placed by its first timestamp and then counted in samples, as timestamps are
+    An unbroken stretch is placed by its first timestamp and then counted in samples, since timestamps are
     rounded.
     """
 
@@ -91,12 +91,12 @@ class Resampler:
         """Resample audio that begins with the frame ``first``.
 
         Args:
-            first: of the file.
+            first: first frame of the file.
             sample_rate: of the chunks, in Hz.
             announced_rate: sample rate that the file was opened with.
-            clock: gives the time of a frame in seconds, ``None`` if it has no timestamp.
+            clock: returns the time of a frame in seconds, ``None`` if it has no timestamp.
             tick: resolution of timestamps, in seconds.
-            problems: list to which what is damaged is added.
+            problems: list to which damaged pieces are added.
         """
         self._first = first
         self._sample_rate = sample_rate
@@ -112,10 +112,10 @@ class Resampler:
         return self._chunks(frames, _Run(self._first, time, index, self._sample_rate))
 
     def from_middle(self, frames: Iterator[av.AudioFrame], before: float) -> Iterator[Chunk] | None:
-        """Chunks from later frames on, of the samples that `from_beginning` would have given.
+        """Chunks from later frames on, with the samples that `from_beginning` would return.
 
-        Timestamps alone are too coarse for that. But frames are of equal length, so the first timestamp and
-        this one tell how many samples are between them.
+        Timestamps alone are too coarse for this. But frames are of equal length, so the first timestamp and
+        this one give the number of samples between them.
 
         Returns:
             ``None`` if the frames begin later than ``before`` seconds, or are not of equal length.
@@ -129,10 +129,10 @@ class Resampler:
         rate = frame.sample_rate
         blocks = round(((time - begin) * rate - first.samples) / frame.samples)
         passed = first.samples + blocks * frame.samples
-        rounding = 2.01 * self._tick  # of two timestamps, and of each maybe a second time by a muxer
+        rounding = 2.01 * self._tick  # of two timestamps, each possibly rounded again by a muxer
         if time > max(begin, before) or abs(passed / rate - (time - begin)) > rounding:
             return None
-        # On to where a sample of the result falls on one of the source, as the first of all does.
+        # Move on to where a sample of the result falls on one of the source, like the very first.
         step = rate // math.gcd(rate, self._sample_rate)
         surplus = -passed % step
         passed += surplus
@@ -144,8 +144,8 @@ class Resampler:
         guess = None  # at the next timestamp
         for frame in frames:
             stated = time = self._clock(frame)
-            # Several frames may share one timestamp, as in MPEG, and FFmpeg works out those of the others
-            # by the sample rate that the file was opened with. After a change of rate they mean nothing.
+            # Several frames may share one timestamp, as in MPEG, and FFmpeg derives those of the others from
+            # the sample rate that the file was opened with. After a change of rate they are meaningless.
             if time is None or (guess is not None and abs(time - guess) < 1.5 * self._tick):
                 time = run.end
             guess = None
@@ -174,7 +174,7 @@ class _Run:
 
     Attributes:
         format: of its frames.
-        end: time in seconds at which the next frame should start.
+        end: expected start of the next frame, in seconds.
         index: of the next sample of the result.
     """
 
@@ -186,7 +186,7 @@ class _Run:
         self.end = end
         self.index = index
         self._another = another
-        # To integers, for which FFmpeg scales the downmix so that it cannot leave [-1, 1].
+        # Convert to integers, for which FFmpeg scales the downmix so that it cannot leave [-1, 1].
         self._resampler = av.AudioResampler("s32", "mono", sample_rate)
 
     def push(self, frame: av.AudioFrame | None) -> Iterator[Chunk]:
@@ -202,7 +202,7 @@ class _Run:
 
 
 def _without(surplus: int, frames: Iterable[av.AudioFrame]) -> Iterator[av.AudioFrame]:
-    """The frames without the first ``surplus`` samples of all."""
+    """The frames without the first ``surplus`` samples."""
     for frame in frames:
         if surplus >= frame.samples:
             surplus -= frame.samples

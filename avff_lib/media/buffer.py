@@ -1,4 +1,4 @@
-"""`Buffer`: the stretch of a file that is needed at a time, and clips that are cut from it."""
+"""`Buffer`: the stretch of a file that is currently needed, and clips cut from it."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from avff_lib.media.picture import Picture
 from avff_lib.media.streams import Streams
 
 MAX_CLIP_BYTES = 2 * 1024**3  # of RGB frames in one clip
-END_TOLERANCE = 0.05  # seconds by which the streams of one file may end apart, as codecs work in blocks
+END_TOLERANCE = 0.05  # seconds between the ends of a file's streams, as codecs work in blocks
 AUDIO_AHEAD = 0.5  # seconds of audio that are read beyond the end of a window
 MIN_REPORTED_GAP = 0.25  # seconds without a new frame that give a warning, if also > 3 frame periods
 FRAME_GAP_TOLERANCE = 0.002  # seconds; containers round the times of frames to milliseconds
 FLAT_RANGE = 8  # grey levels between the darkest and the brightest pixel of a flat frame
 
-# Makes of a frame and its time what is kept of it; a picture becomes RGB when a clip is made of it.
+# Turns a frame and its time into what is kept of it; a picture is converted to RGB when a clip is made.
 Consumer = Callable[[Picture, float], np.ndarray | Picture]
 
 
 class _Kept(NamedTuple):
-    """What is kept of a frame that is on the screen from ``start`` to ``end``, in seconds."""
+    """What is kept of a frame shown from ``start`` to ``end``, in seconds."""
 
     start: float
     end: float
@@ -45,7 +45,7 @@ class Buffer:
 
     Attributes:
         video_end: end of the video decoded so far, in seconds.
-        audio_start: start of the sound, in seconds; None as long as there was none.
+        audio_start: start of the sound, in seconds; None before there is any.
     """
 
     def __init__(
@@ -59,10 +59,10 @@ class Buffer:
         """Read from ``streams``.
 
         Args:
-            streams: of which nothing was read yet.
+            streams: from which nothing was read yet.
             consume: see `Consumer`.
-            frame_times: ``(N,)``, in seconds; only the frames nearest to these get into clips.
-            max_frame_rate: of frames that come faster, in frames a second, some are left out.
+            frame_times: ``(N,)``, in seconds; only the frames nearest to these enter clips.
+            max_frame_rate: in frames per second; at higher rates, some frames are left out.
         """
         self._streams = streams
         self._consume = consume
@@ -93,8 +93,8 @@ class Buffer:
                 self._complete = True
             else:
                 self._add_frame(*frame)
-        # More than needed, so that it is known whether the audio goes on at the end of the file, and whether
-        # it is cut off by that of another recording.
+        # Read ahead, to know whether the audio continues at the end of the file, and whether the audio of
+        # another recording cuts it off.
         audio_end = (min(end, self.video_end) + AUDIO_AHEAD) * self._rate
         while self._audio_end < audio_end:
             chunk = next(self._streams.chunks, None)
@@ -106,7 +106,7 @@ class Buffer:
     def _add_frame(self, start: float, end: float, frame: av.VideoFrame | None) -> None:
         self.video_end = end
         if start - self._newest < self._min_gap:
-            if self._frames:  # the one before stays on the screen
+            if self._frames:  # the previous frame stays on the screen
                 self._frames[-1] = self._frames[-1]._replace(end=end)
             return
         self._newest = start
@@ -125,7 +125,7 @@ class Buffer:
         self._frames.append(_Kept(start, end, image))
 
     def _is_wanted(self, start: float, end: float) -> bool:
-        """Whether a frame may be the nearest to one of the wanted times."""
+        """Whether a frame may be the nearest to one of the requested times."""
         if self._wanted is None:
             return True
         return bool(((self._wanted > start - MAX_EARLY) & (self._wanted < end + END_TOLERANCE)).any())
@@ -136,7 +136,7 @@ class Buffer:
             self._streams.problems.append(
                 (index / self._rate, "piece of sound that overlaps the one before, cut")
             )
-        if another and overlap:  # it comes with a picture of its own, and the sound before it with its own
+        if another and overlap:  # both recordings have their own picture
             self._end_audio(max(index, self._audio_end - to_samples(AUDIO_AHEAD, self._rate)))
             overlap = max(0, self._audio_end - index)
         samples, index = samples[overlap:], index + overlap
@@ -173,7 +173,7 @@ class Buffer:
             )
 
     def cut(self, start: float, duration: float) -> Clip:
-        """The window as a clip, from what was read and not forgotten."""
+        """The window as a clip, from the data that was read and not forgotten."""
         times = np.array([kept.start for kept in self._frames])
         shown = list(self._frames)[frames_shown(times, start, start + duration, 0.5 / self._rate)]
         if not shown:
@@ -184,7 +184,7 @@ class Buffer:
         return self._clip(shown, start, duration)
 
     def take(self, start: float, duration: float) -> Clip:
-        """The frames that begin before the end of the window, and its sound, which are forgotten then."""
+        """The frames that begin before the end of the window, and its sound; both are then forgotten."""
         end = start + duration
         shown = []
         while self._frames and self._frames[0].start < end - 0.5 / self._rate:

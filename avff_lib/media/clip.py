@@ -10,28 +10,28 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-MAX_EARLY = 0.05  # seconds by which a frame may stand for a moment before it is on the screen
+MAX_EARLY = 0.05  # seconds by which a frame may represent a moment before it is shown
 
 
 def to_samples(seconds: float, sample_rate: int) -> int:
-    """Samples in ``seconds``, half a sample counted as one.
+    """Samples in ``seconds``, with halves rounded up.
 
-    `round` would take halves to the even number, and so make the same stretch longer in one place than in
-    another.
+    `round` would round halves to the even number, so that the same stretch would be longer in one place than
+    in another.
     """
-    # A half is rarely exact in binary: what is short of it by less than that counts as well.
+    # A half is rarely exact in binary, so values just below it also count.
     return math.floor(seconds * sample_rate + 0.5 + 1e-6)
 
 
 def frames_shown(times: np.ndarray, start: float, end: float, slack: float) -> slice:
-    """The frames that stand for [start, end): those that begin there, and the one before them if needed.
+    """The frames that represent [start, end): those that begin there, and the one before them if needed.
 
-    That is the case where the picture freezes: no frame begins inside, or the first more than `MAX_EARLY`
-    after the start.
+    The earlier one is needed if the picture freezes: if no frame begins inside, or the first begins more than
+    `MAX_EARLY` after the start.
 
     Args:
         times: ``(T,)``, ascending, in seconds.
-        slack: seconds, less than a frame, so that a frame on the edge does not flip with rounding.
+        slack: seconds, less than a frame, so that rounding does not decide about a frame on the edge.
     """
     first, last = np.searchsorted(times, [start - slack, end - slack])
     frozen = first == last or times[first] > start + MAX_EARLY
@@ -41,7 +41,7 @@ def frames_shown(times: np.ndarray, start: float, end: float, slack: float) -> s
 def nearest(frame_times: np.ndarray, times: np.ndarray) -> np.ndarray:
     """Indices ``(N,)`` of the frames nearest to ``times`` ``(N,)``, see `Clip.nearest_frames`."""
     middles = (frame_times[1:] + frame_times[:-1]) / 2
-    # A nanosecond less, so that rounding moves no middle at just ten frames a second.
+    # A nanosecond less, so that rounding moves no middle at exactly ten frames per second.
     begins = np.maximum(middles, frame_times[1:] - MAX_EARLY - 1e-9)
     return np.searchsorted(begins, times)
 
@@ -54,10 +54,10 @@ class Clip:
         frames: ``(T, H, W, 3)`` uint8, RGB, upright.
         times: ``(T,)`` float64, presentation time of each frame in seconds, ascending.
         waveform: ``(S,)`` float32, mono, in [-1, 1]; its first sample is at ``start``.
-        sample_rate: samples of ``waveform`` a second.
+        sample_rate: samples of ``waveform`` per second.
         start: start of the window, in seconds.
         duration: length of the window, in seconds.
-        warnings: one sentence for each piece that is missing or doubtful.
+        warnings: one sentence for each missing or doubtful piece.
     """
 
     frames: np.ndarray
@@ -76,23 +76,23 @@ class Clip:
     def nearest_frames(self, times: np.ndarray) -> np.ndarray:
         """Indices ``(N,)`` of the frames nearest to ``times`` ``(N,)``, in seconds.
 
-        No frame is chosen more than `MAX_EARLY` before it is on the screen; with ten even frames a second or
-        more it is never that far away.
+        No frame is chosen more than `MAX_EARLY` before it is shown; with ten or more evenly spaced frames per
+        second, the nearest frame is never that early.
         """
         return nearest(self.times, times)
 
     def window(self, start: float, duration: float) -> Clip:
         """The part of this clip in [start, start + duration), of both streams.
 
-        Where the picture freezes, the frame on the screen at ``start`` is included, with its own, earlier
-        time (see `frames_shown`).
+        If the picture freezes, the frame shown at ``start`` is included, with its own, earlier time (see
+        `frames_shown`).
 
         Raises:
             ValueError: the window reaches outside the clip by more than one sample.
         """
         first = to_samples(start - self.start, self.sample_rate)
         count = to_samples(duration, self.sample_rate)
-        latest = len(self.waveform) - count  # at which a window of this length can begin
+        latest = len(self.waveform) - count  # last possible start of a window of this length
         if not -1 <= first <= latest + 1:
             raise ValueError(
                 f"window {start:.3f}-{start + duration:.3f} s is outside the clip's "

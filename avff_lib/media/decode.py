@@ -21,7 +21,7 @@ from avff_lib.media.streams import Streams
 
 
 def probe(path: str | Path, *, audio_stream: int | None = None) -> MediaInfo:
-    """Describe a file, decoding no more than the first frame of each stream.
+    """Describe a file, decoding only the first frame of each stream.
 
     Raises:
         MediaError: the file cannot be decoded (see `read_clip`).
@@ -48,7 +48,7 @@ def _describe(streams: Streams, duration: float) -> MediaInfo:
 
 
 def _writer(streams: Streams) -> str:
-    """Tags of the file, of its video, and the encoder's name inside of that, each once."""
+    """Tags of the file and of its video, and the encoder's name inside the video, each once."""
     of_file, of_video = (
         {name.lower(): clean_tag(value) for name, value in tagged.metadata.items()}
         for tagged in (streams.video.container, streams.video)
@@ -69,18 +69,18 @@ def read_clip(
 ) -> Clip:
     """Read the window [start, start + duration) of a file.
 
-    Decoding begins at a key frame before the window where the container allows it to be exact (MP4 and
-    Matroska), and at the beginning of the file elsewhere; the result is the same.
+    Decoding begins at a key frame before the window in containers with exact seeking (MP4 and Matroska), and
+    at the beginning of the file in others; the result is the same.
 
     Args:
         start: seconds on the file's clock; ``None`` puts the window into the middle of the video.
         duration: seconds; ``None`` reads to the end of the video.
         sample_rate: rate that the audio is resampled to, in Hz.
         max_side: frames with a longer side than this many pixels are shrunk to it.
-        audio_stream: number of the audio track, from 1; by default the one that players play, or if that is
-            silent or damaged throughout another one, with a warning.
-        frame_times: seconds from ``start``; only frames nearest to one of these are kept, and none of the
-            video is decoded if there are none.
+        audio_stream: number of the audio track, from 1; by default the one that players play, or, if that is
+            silent or damaged throughout, another one, with a warning.
+        frame_times: seconds from ``start``; only the frames nearest to these are kept; if it is empty, no
+            video is decoded.
 
     Raises:
         MediaError: not a media file, empty, without video or audio, undecodable, too short for the window, or
@@ -115,15 +115,14 @@ def iter_clips(
     """Read a whole file as windows, in one pass and in memory that does not grow with its length.
 
     Windows start at the first frame and then every ``hop`` seconds. If the last of them does not reach the
-    end of the video, one more is added that ends there, so that every frame is in a window (provided that
-    ``hop <= duration``).
+    end of the video, one more window ends there, so that every frame is in a window (if ``hop <= duration``).
 
     Args:
         duration: of each window, in seconds.
         hop: seconds from one window's start to the next.
         min_duration: a file shorter than one window, but at least this many seconds long, gives one shorter
             window; by default it must fill a whole one.
-        sample_rate, max_side: as in `read_clip`; frames are shrunk further where a window and a hop of them
+        sample_rate, max_side: as in `read_clip`; frames are shrunk further if those of a window and a hop
             would exceed half of `MAX_CLIP_BYTES`, as at 120 frames per second.
         audio_stream: as in `read_clip`.
 
@@ -164,21 +163,22 @@ def iter_pieces(
 ) -> Iterator[tuple[Clip, bool]]:
     """Read a whole file as consecutive pieces that do not overlap, in one pass and in bounded memory.
 
-    Whole frames are not held: each is handed to ``consume`` once, in order, and what that returns stands in
-    `Clip.frames` for it. Pieces begin at the first frame, to the sample, and their waveforms one after the
-    other are the file's. Each frame is in one piece only, so a piece during which the picture freezes may
-    have none.
+    Whole frames are not kept: each is passed to ``consume`` once, in order, and the returned value replaces
+    it in `Clip.frames`. The first piece begins at the first frame, and joined together the waveforms of the
+    pieces are the file's, to the sample. Each frame is in only one piece, so a piece in which the picture
+    freezes may have none.
 
     Args:
         seconds: length of a piece; the last one may be shorter, or longer by up to ``lookahead`` or half a
             frame.
-        consume: takes a frame and its time in seconds; returns something small, ``(h, w, 3)`` uint8, of the
+        consume: takes a frame and its time in seconds; returns a small array, ``(h, w, 3)`` uint8, of the
             same shape for every frame.
-        lookahead: seconds beyond the end of a piece up to which frames are consumed before it is given out.
-        min_duration: seconds that a file must last; up to `END_TOLERANCE` of them are filled with silence.
+        lookahead: seconds beyond the end of a piece up to which frames are consumed before it is yielded.
+        min_duration: shortest length of a file, in seconds; up to `END_TOLERANCE` of it are filled with
+            silence.
         sample_rate, max_side, audio_stream: as in `read_clip`.
-        max_frame_rate: of frames that come faster, in frames a second, some are left out.
-        observer: is shown everything that is decoded.
+        max_frame_rate: in frames per second; at higher rates, some frames are left out.
+        observer: receives everything that is decoded.
 
     Returns:
         Pairs of a piece and whether it is the last.
@@ -202,7 +202,7 @@ def iter_pieces(
         beginning = first / sample_rate
         while not last:
             start, end = first / sample_rate, (first + size) / sample_rate
-            # What follows the last piece must be long enough for a lookahead of its own.
+            # The rest after a piece must be long enough for its own lookahead.
             margin = max(lookahead, shortest)
             buffer.read_until(end + margin)
             last = buffer.video_end < end + margin

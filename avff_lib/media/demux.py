@@ -6,7 +6,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from os.path import exists  # False, too, where nobody may look
+from os.path import exists  # also False without permission to look
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,13 @@ from av.video.stream import VideoStream
 from avff_lib.errors import MediaError
 from avff_lib.media.audio import Problems
 
-DECODE_AHEAD = 4  # packets of video that are decoded while the frames before are worked on
+DECODE_AHEAD = 4  # packets of video that are decoded while earlier frames are processed
 
 
 class Demuxer:
-    """An open file, of which two streams are read.
+    """An open file, from which two streams are read.
 
-    Packets of the stream that runs ahead wait undecoded, so badly interleaved files need little memory.
+    Packets of the stream that is ahead wait undecoded, so badly interleaved files need little memory.
 
     Attributes:
         container: PyAV's.
@@ -37,7 +37,7 @@ class Demuxer:
     def __init__(
         self, container: InputContainer, video: VideoStream, audio: AudioStream, problems: Problems
     ) -> None:
-        """What is damaged is added to ``problems``."""
+        """Damaged pieces are added to ``problems``."""
         self.container = container
         self.video, self.audio = video, audio
         self.zero = 0.0
@@ -51,8 +51,8 @@ class Demuxer:
         self.container.close()
 
     def seek(self, time: float) -> bool:
-        """Go on at the key frame before ``time``, in seconds; return whether that could be done."""
-        self._decoder.shutdown(cancel_futures=True)  # and so wait until nothing is being decoded
+        """Continue at the key frame before ``time``, in seconds; return whether that succeeded."""
+        self._decoder.shutdown(cancel_futures=True)  # also waits for running decodes
         self._decoder = ThreadPoolExecutor(max_workers=1)
         assert self.video.time_base is not None
         try:
@@ -98,14 +98,14 @@ class Demuxer:
         """The packets of the video from the last key frame before ``time`` on."""
         packets = self.packets(self.video)
         held: list[av.Packet] = []
-        starts, key = [0], -math.inf  # where one can begin in ``held``; time of the last key frame
+        starts, key = [0], -math.inf  # possible beginnings in ``held``; time of the last key frame
         for packet in packets:
             ticks = packet.dts if packet.pts is None else packet.pts
             begin = math.inf if ticks is None else seconds(ticks, packet) - self.zero
             if packet.is_keyframe and begin <= time:
                 starts.append(len(held))
                 key = begin
-            elif begin < key:  # it is shown before the key frame, and builds on what is before that
+            elif begin < key:  # shown before the key frame, and depends on earlier frames
                 starts.pop()
                 key = -math.inf
             held.append(packet)
@@ -118,7 +118,7 @@ class Demuxer:
         """The frames of ``stream``: `av.VideoFrame` or `av.AudioFrame`, as PyAV decides by the stream."""
         name, time = ("picture" if stream is self.video else "sound"), 0.0
         failed: set[int] = set()  # timestamps of pictures that could not be decoded
-        # AVI frames need the depth of reordering as it is after their own packet (see `time`).
+        # AVI frames need the reordering depth as of their own packet (see `time`).
         ahead = stream is self.video and not self.is_avi
         decoding = self._decode_ahead(packets) if ahead else ((p, p.decode) for p in packets)
         for packet, decoded in decoding:
@@ -135,7 +135,7 @@ class Demuxer:
                     failed.add(packet.pts)
                 continue
             for frame in frames:
-                if frame.pts in failed:  # it comes nevertheless, partly with what was in memory before
+                if frame.pts in failed:  # it is still output, partly with old memory contents
                     continue
                 if frame.is_corrupt:
                     self._problems.append((time, f"damaged piece of {name}"))
@@ -144,10 +144,10 @@ class Demuxer:
     def _decode_ahead(
         self, packets: Iterable[av.Packet]
     ) -> Iterator[tuple[av.Packet, Callable[[], list[Any]]]]:
-        """Each packet, with a function that gives its frames; another thread decodes `ahead` more.
+        """Each packet, with a function that returns its frames; another thread decodes `ahead` more.
 
-        FFmpeg's own threads for several frames at once would do the same. But after a damaged piece they may
-        lose all that follows, and frames differ from run to run.
+        FFmpeg's own frame threads would do the same. But after a damaged piece they may lose everything that
+        follows, and frames differ from run to run.
         """
         waiting: deque[tuple[av.Packet, Future[list[Any]]]] = deque()
         for packet in packets:
@@ -177,7 +177,7 @@ def open_container(path: Path) -> InputContainer:
     """Open a file.
 
     Raises:
-        MediaError: it is none, or not a media file.
+        MediaError: it is not a file, or not a media file.
     """
     if not exists(path):
         raise MediaError(f"{path} does not exist, or cannot be reached; give the path of a video file")
@@ -186,7 +186,7 @@ def open_container(path: Path) -> InputContainer:
     try:
         if path.stat().st_size == 0:
             raise MediaError(f"{path} is empty (0 bytes); give a video file with sound")
-        # Absolute, so that no name is taken for a protocol; files only, so that no playlist opens a
+        # Absolute, so that no name is mistaken for a protocol; files only, so that no playlist opens a
         # connection.
         options = {"protocol_whitelist": "file"}
         return av.open(str(path.resolve()), metadata_errors="replace", options=options)

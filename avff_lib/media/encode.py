@@ -19,16 +19,15 @@ AUDIO_BIT_RATE = 64_000  # bits per second, ample for mono speech
 def write_clip(clip: Clip, path: str | Path, *, crf: int = 23, comment: str = "") -> None:
     """Write a clip as MP4 (H.264 and AAC); its start becomes the file's zero.
 
-    Every frame keeps its own time, so evenly spaced frames give a constant frame rate. The same clip gives
-    the
-    same bytes: one encoder thread, fixed GOPs, no date. The file appears under its name only when it is
-    complete.
+    Every frame keeps its own time, so evenly spaced frames give a constant frame rate. The same clip always
+    gives the same bytes: one encoder thread, fixed GOPs, no date. The file appears under its name only when
+    it is complete.
 
     Args:
         clip: frames ``(T, H, W, 3)`` uint8 with even H and W, and a waveform of the same window.
         path: of the file to write; its folder must exist.
         crf: H.264's constant rate factor, 0 (lossless) to 51 (worst).
-        comment: text for the file's tag of that name, which players show; no tag if it is empty.
+        comment: text for the file's comment tag, which players show; no tag if it is empty.
 
     Raises:
         MediaError: the clip is empty or of an odd size, or the file cannot be written.
@@ -63,7 +62,7 @@ def _encode(clip: Clip, path: Path, crf: int, comment: str) -> None:
         video.pix_fmt = "yuv420p"
         video.codec_context.thread_count = 1
         video.codec_context.time_base = Fraction(1, TICKS_PER_SECOND)
-        # x264's macroblock tree gives other bytes from run to run at some widths; without it they repeat.
+        # At some widths, x264's macroblock tree gives different bytes in each run; without it they repeat.
         video.options = {
             "crf": str(crf),
             "preset": "veryfast",

@@ -1,7 +1,7 @@
-"""What a file states about itself, and what its frames and its sound show while they are decoded once.
+"""Facts that a file states about itself, and facts measured from its frames and sound while decoding.
 
-They are facts about the file, and no sign of a forgery: any file that was converted, cut or sent over a
-network has some of them.
+They describe the file and are no sign of a forgery: any file that was converted, cut or sent over a network
+has some of them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from avff_lib.media.picture import Picture
 
 MAX_TAG_LENGTH = 200  # characters of a tag; it may come from a stranger
-# Names of tags, in lower case, about the program or the device that wrote a file.
+# Names of tags, in lower case, for the program or the device that wrote a file.
 WRITER_TAGS = (
     *("major_brand", "encoder", "writing_application", "software", "make", "model"),
     *("com.apple.quicktime.make", "com.apple.quicktime.model", "com.apple.quicktime.software"),
@@ -31,21 +31,21 @@ REPEAT_CELL = 3  # points along the side of a square, over which their changes a
 CHANGING_SHARE = 0.02  # of the picture, where it changes most
 MAX_REPEAT_RATIO = 0.15  # see `MediaObserver.add_picture`
 MAX_REPEAT_DIFFERENCE = 0.02  # grey levels, likewise
-REFERENCE_FRAMES = 16  # that a frame's change is compared with
-MIN_STILL_FRAMES = 3  # repeated one after the other, to count for a frozen part
+REFERENCE_FRAMES = 16  # with which a frame's change is compared
+MIN_STILL_FRAMES = 3  # consecutive repetitions in a frozen part
 MIN_FROZEN_SECONDS = 0.5
-MAX_SPANS = 1000  # that are kept of one kind, so that memory stays bounded
+MAX_SPANS = 1000  # kept of each kind, so that memory stays bounded
 
-MIN_INTERVALS = 5  # between frames, to know the usual one
+MIN_INTERVALS = 5  # between frames, to determine the usual one
 LONG_INTERVAL = 1.5  # times the usual one, beyond which frames are missing
 INTERVAL_TOLERANCE = 0.002  # seconds; containers round the times of frames to milliseconds
-VARIABLE_SHARE = 0.1  # of the intervals that differ from the usual one, from which on the rate is variable
+VARIABLE_SHARE = 0.1  # of intervals that differ from the usual one, above which the rate is variable
 
 SPECTRUM_SIZE = 512  # samples of a spectrum
 SPECTRUM_WINDOW = np.kaiser(SPECTRUM_SIZE, 14.0)  # side lobes below -100 dB
 SPECTRUM_INTERVAL = 2048  # samples from one spectrum to the next, at least
 MIN_SPECTRA = 10  # for a bandwidth
-BANDWIDTH_FLOOR = 1e-7  # -70 dB; share of the loudest frequency's power below which there is nothing
+BANDWIDTH_FLOOR = 1e-7  # -70 dB; share of the loudest frequency's power, below which there is no sound
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class MediaInfo:
         video_codec, audio_codec: FFmpeg's names.
         sample_rate: of the audio, in Hz.
         channels: of the audio.
-        writer: what tags and the video itself say about the program that wrote the file, empty if nothing.
+        writer: the program that wrote the file, from its tags and the video itself; empty if not stated.
         container: FFmpeg's name of the format; one name may stand for several, as in ``"matroska,webm"``.
     """
 
@@ -85,22 +85,22 @@ class Span:
 
 @dataclass(frozen=True)
 class MediaFacts(MediaInfo):
-    """`MediaInfo`, and what is known when the file has been decoded; None is what cannot be measured.
+    """`MediaInfo`, and facts known only once the file is decoded; None if not measurable.
 
     Attributes:
-        frames: number of frames that were looked at, of faster videos 60 a second.
-        repeated_frames: how many of them repeat the one before; see `MediaObserver.add_picture`. In a slow
-            animation, or where nothing moves, that is no fault.
-        frozen: parts of `MIN_FROZEN_SECONDS` or more in which frame after frame is repeated, in order, the
-            first `MAX_SPANS` of them.
+        frames: number of frames that were examined; in faster videos, 60 per second.
+        repeated_frames: number of them that repeat the one before; see `MediaObserver.add_picture`. In a slow
+            animation, or if nothing moves, this is no fault.
+        frozen: parts of `MIN_FROZEN_SECONDS` or more in which every frame repeats the one before, in order;
+            the first `MAX_SPANS` of them.
         variable_frame_rate: whether more than `VARIABLE_SHARE` of the intervals between frames differ from
             the usual one; None for fewer than `MIN_INTERVALS`.
-        missing_frames: how many are missing by the timestamps, where one interval is longer than
-            `LONG_INTERVAL` times the usual one; None where the frame rate is variable.
+        missing_frames: number of frames missing by the timestamps, counted in intervals longer than
+            `LONG_INTERVAL` times the usual one; None if the frame rate is variable.
         sound_delay: seconds by which the sound starts after the picture, negative if before.
         sound_shortfall: seconds by which the sound ends before the picture, 0 if it does not.
-        bandwidth: highest frequency in Hz at which there is sound, to a multiple of 100 Hz: where the mean
-            power spectrum exceeds `BANDWIDTH_FLOOR` of its maximum. A sound that was once kept at a lower
+        bandwidth: highest frequency in Hz with sound, rounded to a multiple of 100 Hz: where the mean
+            power spectrum exceeds `BANDWIDTH_FLOOR` of its maximum. Sound that was once stored at a lower
             sample rate, or coded at a low bit rate, ends below half its sample rate. None for fewer than
             `MIN_SPECTRA` spectra.
     """
@@ -118,20 +118,22 @@ class MediaFacts(MediaInfo):
 class MediaObserver:
     """Measures `MediaFacts` while a file is decoded; memory does not grow with its length.
 
-    Give one to `avff_lib.media.decode.iter_pieces`. `facts` can be asked for when all pieces were taken.
+    Pass one to `avff_lib.media.decode.iter_pieces`. `facts` is available once all pieces were taken.
     """
 
     def __init__(self) -> None:
         self._info: MediaInfo | None = None
         self._ends = (0.0, 0.0, 0.0, 0.0)
         self._points: np.ndarray | None = None  # of the last picture
-        self._changes: deque[float] = deque(maxlen=REFERENCE_FRAMES)  # of the last that repeat no other
+        self._changes: deque[float] = deque(
+            maxlen=REFERENCE_FRAMES
+        )  # of the last frames that repeat no other
         self._time = math.nan  # of the last picture, in seconds
         self._frames = self._repeated = 0
         self._intervals: Counter[int] = Counter()  # milliseconds between frames
         self._still_since = math.nan  # seconds; time of the last picture that repeats no other
         self._still_frames = 0  # since then
-        self._still: Span | None = None  # the last frozen part, which may go on
+        self._still: Span | None = None  # the last frozen part, which may continue
         self._frozen: list[Span] = []
         self._power = np.zeros(SPECTRUM_SIZE // 2 + 1)
         self._spectra = 0
@@ -141,11 +143,11 @@ class MediaObserver:
     def add_picture(self, picture: Picture, time: float) -> None:
         """Take the next frame.
 
-        A frame counts as repeated if, where it differs most from the one before, it does so by no more than
-        `MAX_REPEAT_DIFFERENCE` grey levels, or by `MAX_REPEAT_RATIO` of what was usual in the
-        `REFERENCE_FRAMES` frames before it that repeat no other. There must be a ratio, and a mean over
-        squares with sign, since a repeated frame that is coded again is refined by the codec. In coarsely
-        coded videos that changes it as much as motion does, and repeated frames are missed.
+        A frame counts as repeated if, where it differs most from the one before, the difference is at most
+        `MAX_REPEAT_DIFFERENCE` grey levels, or at most `MAX_REPEAT_RATIO` of the usual difference in the last
+        `REFERENCE_FRAMES` frames that repeat no other. The ratio, and signed means over squares, are needed
+        because the codec refines a repeated frame when it codes it again. In coarsely coded videos this
+        changes it as much as motion does, and repeated frames are missed.
         """
         points = picture.points(REPEAT_GRID)
         if self._points is not None:
@@ -164,7 +166,7 @@ class MediaObserver:
             return False
         change = _change(self._points, points)
         known = len(self._changes) == REFERENCE_FRAMES
-        # The upper quartile, as of the first frames more than half may be repeated.
+        # The upper quartile, since more than half of the first frames may be repeated.
         usual = sorted(self._changes)[REFERENCE_FRAMES * 3 // 4] if known else 0.0
         if change <= max(MAX_REPEAT_DIFFERENCE, MAX_REPEAT_RATIO * usual):
             return True
@@ -172,11 +174,11 @@ class MediaObserver:
         return False
 
     def _end_still(self, time: float) -> None:
-        """Note that the picture did not change until now, if that is so."""
+        """Record a frozen part if the picture did not change until now."""
         if self._still_frames < MIN_STILL_FRAMES:
             return
         start = round(self._still_since, 3)
-        # A key frame changes a frozen picture for once, as it is coded anew.
+        # A key frame changes a frozen picture once, since it is coded again.
         if self._still is not None and self._still.end == start:
             start = self._still.start
         self._still = Span(start, round(time, 3))
@@ -187,16 +189,16 @@ class MediaObserver:
                 self._frozen.append(self._still)
 
     def add_sound(self, frame: av.AudioFrame) -> None:
-        """Take the next piece of sound, as it was decoded; a spectrum is made of one in several."""
+        """Take the next piece of sound, as it was decoded; only some pieces give a spectrum."""
         self._unheard -= frame.samples
         if frame.samples < SPECTRUM_SIZE or self._unheard > 0:
             return
-        if frame.sample_rate != self._rate:  # of spectra at different rates there is no mean
+        if frame.sample_rate != self._rate:  # spectra at different rates have no mean
             self._rate, self._spectra = frame.sample_rate, 0
             self._power[:] = 0
         self._unheard = SPECTRUM_INTERVAL
         samples = frame.to_ndarray()
-        # The first channel; packed samples of all channels stand in one row.
+        # The first channel; packed samples of all channels are in one row.
         channel = samples[0] if len(samples) > 1 else samples[0, :: frame.layout.nb_channels]
         channel = channel[:SPECTRUM_SIZE].astype(np.float64)
         channel = (channel - channel.mean()) * SPECTRUM_WINDOW
@@ -207,7 +209,7 @@ class MediaObserver:
         """Take what is known at the end of a file.
 
         Args:
-            info: of the file.
+            info: properties of the file.
             picture, sound: start and end, in seconds.
         """
         self._end_still(picture[1])

@@ -1,7 +1,7 @@
-"""`Picture`: one frame of a video, of which only what is asked for is converted to RGB.
+"""`Picture`: one frame of a video; only requested parts are converted to RGB.
 
-A whole 1080p frame is 6 MB of RGB, while a model looks at a face of 64 x 64 pixels. So frames stay as the
-decoder left them, and face tracking converts a small copy for detection and the square around each face.
+A whole 1080p frame is 6 MB of RGB, while a model takes a face of 64 x 64 pixels. So frames stay as the
+decoder left them, and face tracking converts only a small copy for detection and the square around each face.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import numpy as np
 from av.video.plane import VideoPlane
 from av.video.reformatter import VideoReformatter
 
-# Formats with 8 bits in planes of their own, of which a part can be cut out.
+# Formats with 8 bits in separate planes, from which a part can be cut.
 PLANAR_FORMATS = {"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p"}
 
 THUMBNAIL_SIZE = 32  # pixels; at this size moving lips and heads hardly change a frame
 
 
 class _Converters(threading.local):
-    """swscale's contexts, one for each kind of work, as to set one up takes longer than to convert a region.
+    """swscale's contexts, one for each kind of work: setting one up takes longer than converting a region.
 
     Each thread has its own: PyAV converts without the interpreter's lock.
     """
@@ -54,7 +54,7 @@ class Picture(ABC):
 
     @abstractmethod
     def shrunk(self, height: int, width: int) -> np.ndarray:
-        """The whole picture in another size, ``(height, width, 3)`` uint8, by the mean of each area."""
+        """The whole picture in another size, ``(height, width, 3)`` uint8, by averaging areas."""
 
     @abstractmethod
     def region(self, top: int, left: int, bottom: int, right: int) -> np.ndarray:
@@ -70,7 +70,7 @@ class Picture(ABC):
     def square(self, top: int, left: int, side: int, sizes: tuple[int, ...]) -> list[np.ndarray]:
         """A square of ``side`` pixels scaled to each of ``sizes``, ``(size, size, 3)`` uint8.
 
-        Outside the picture its edge pixels are repeated.
+        Outside the picture, its edge pixels are repeated.
         """
         height, width = self.size
         rows = np.clip(np.arange(top, top + side), 0, height - 1)
@@ -106,7 +106,7 @@ class ArrayPicture(Picture):
 
 
 class PlanarPicture(Picture):
-    """A decoded frame in one of `PLANAR_FORMATS` that is upright as it is, and of even height and width."""
+    """A decoded frame in one of `PLANAR_FORMATS`, stored upright, with even height and width."""
 
     def __init__(self, frame: av.VideoFrame) -> None:
         self.frame = frame
@@ -119,14 +119,14 @@ class PlanarPicture(Picture):
         return _to_rgb(_converters.whole, self.frame)
 
     def shrunk(self, height: int, width: int) -> np.ndarray:
-        # One thread: swscale's own take longer to start than a small picture takes.
+        # One thread: starting swscale's threads takes longer than converting a small picture.
         image = _converters.shrunk.reformat(
             self.frame, width, height, format="rgb24", interpolation="AREA", threads=1
         )
         return image.to_ndarray()
 
     def region(self, top: int, left: int, bottom: int, right: int) -> np.ndarray:
-        # Chroma has one value for two or four pixels, and swscale takes another way for odd sizes: cut out an
+        # Chroma has one value for two or four pixels, and swscale treats odd sizes differently: cut out an
         # even rectangle, and trim the result.
         first_row, first_column = top // 2 * 2, left // 2 * 2
         last_row, last_column = min(self.size[0], -(-bottom // 2) * 2), min(self.size[1], -(-right // 2) * 2)

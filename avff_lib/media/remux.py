@@ -1,4 +1,4 @@
-"""Picture and sound that were published apart -> one file, without encoding either again."""
+"""Picture and sound that were published separately -> one file, without re-encoding."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def join_streams(picture: Path, sound: Path, out: Path) -> None:
 
 
 def _packets(container: InputContainer, stream: Stream, copy: Stream) -> Iterator[av.Packet]:
-    """The packets of a stream, as those of its copy, in the order of their times of decoding."""
+    """The packets of a stream, assigned to its copy, in decoding order."""
     for packet in container.demux(stream):
-        if packet.dts is not None:  # the last one is empty, and only flushes
+        if packet.dts is not None:  # the last one is empty and only flushes
             packet.stream = copy
             yield packet

@@ -10,35 +10,35 @@ from avff_lib.media.picture import ArrayPicture
 STATIC_TOLERANCE = (
     10.0  # grey levels within which a thumbnail's pixel is static; compression moves it by less
 )
-MIN_ACTIVE_AREA = 0.1  # of the frame; if less than this changes, the rest is no bars
+MIN_ACTIVE_AREA = 0.1  # of the frame; if less than this changes, the rest is not bars
 CUT_THRESHOLD = 20.0  # mean absolute difference of thumbnails at a cut, in grey levels; speaking gives 1 to 2
 
 
 def detect_cuts(clip: Clip) -> list[int]:
-    """Indices of the frames that begin a new shot, the first frame not among them (see `ShotDetector`)."""
+    """Indices of the frames that begin a new shot, without the first frame (see `ShotDetector`)."""
     detector = ShotDetector()
     return [i for i, frame in enumerate(clip.frames) if detector.update(ArrayPicture(frame).thumbnail)]
 
 
 class ShotDetector:
-    """Tells, frame by frame, where a new shot begins.
+    """Decides, frame by frame, whether a new shot begins.
 
     The measure is that of PySceneDetect's content detector (https://www.scenedetect.com), on RGB thumbnails
-    and without the bars around the active picture. A cut to nearly the same picture, and a slow fade, are not
+    and without the bars around the active picture. Cuts to nearly the same picture, and slow fades, are not
     detected.
     """
 
-    # PySceneDetect itself opens files, and here the frames are already decoded, piece by piece; it neither
-    # removes bars nor would its dependencies replace more than the few lines below.
+    # PySceneDetect itself opens files, but here the frames are already decoded, piece by piece. It does not
+    # remove bars, and its dependencies would replace only the few lines below.
     def __init__(self) -> None:
         self._last: np.ndarray | None = None
         self._lowest = self._highest = np.zeros(0)  # of each thumbnail pixel since the first frame
 
     def update(self, thumbnail: np.ndarray) -> bool:
-        """Whether this frame, which follows on the last one, begins a new shot; the first frame does not.
+        """Whether this frame, which follows the last one, begins a new shot; the first frame does not.
 
         Args:
-            thumbnail: the whole frame, as `avff_lib.media.picture.Picture.thumbnail` gives it.
+            thumbnail: the whole frame, as `avff_lib.media.picture.Picture.thumbnail` returns it.
         """
         thumbnail = thumbnail.astype(np.float32)
         if self._last is None:
@@ -51,10 +51,10 @@ class ShotDetector:
         return bool(change > CUT_THRESHOLD)
 
     def _active(self) -> tuple[slice, slice]:
-        """Rows and columns of the rectangle in which anything has changed, so without bars.
+        """Rows and columns of the rectangle in which anything has changed, that is, without bars.
 
-        The whole frame if that is smaller than `MIN_ACTIVE_AREA`: then it is not bars that are static, but
-        all except a mouth.
+        The whole frame if that rectangle is smaller than `MIN_ACTIVE_AREA`: the static part is then not bars,
+        but everything except a mouth.
         """
         changing = (self._highest - self._lowest).max(axis=-1) > STATIC_TOLERANCE  # (H, W)
         rows, columns = (np.flatnonzero(changing.any(axis=axis)) for axis in (1, 0))

@@ -1,6 +1,6 @@
 """The two streams of an open media file, decoded in order, on one clock.
 
-Decoding is by FFmpeg through PyAV (https://pyav.basswood-io.com); `avff_lib.media.decode` makes clips of it.
+FFmpeg decodes, through PyAV (https://pyav.basswood-io.com); `avff_lib.media.decode` makes clips from this.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from avff_lib.media.picture import PLANAR_FORMATS, ArrayPicture, Picture, Planar
 
 MAX_PIXELS = 8192**2  # larger frames are refused: they are mistakes or attacks, not talking heads
 MAX_REORDERING = 16  # frames between decoding and showing one, in any codec
-# Containers with an index, and with a time for every frame; in others FFmpeg finds places by estimate.
+# Containers with an index, and with a time for every frame; in others FFmpeg estimates positions.
 SEEKABLE = {"mp4", "matroska"}
 SEEK_AHEAD = 0.5  # seconds of audio to decode before it is needed, as its frames build on each other
-MIN_SEEK = 1.0  # seconds; to a place before, it is as fast to decode from the beginning
+MIN_SEEK = 1.0  # seconds; for earlier positions, decoding from the beginning is as fast
 
 TimedFrame = tuple[float, float, av.VideoFrame | None]  # start and end in seconds
 
@@ -73,11 +73,11 @@ class Streams:
         Args:
             path: of the file.
             sample_rate: of the chunks, in Hz.
-            max_side, bytes_per_second: frames are shrunk to that many pixels, and to this much RGB video.
+            max_side, bytes_per_second: frames are shrunk to this many pixels, and to this rate of RGB video.
             audio_stream: number of the audio track, from 1; by default the one that players play, or another
                 if that is silent or cannot be decoded.
             pictures: whether to decode more than the first frame.
-            listen: takes each piece of sound as it was decoded, before it is resampled.
+            listen: receives each piece of sound as it was decoded, before it is resampled.
         """
         self.path = path
         self.sample_rate = sample_rate
@@ -98,7 +98,7 @@ class Streams:
 
     def __exit__(self, *_: object) -> None:
         self._demuxer.close()
-        # They refer back here, and what a decoder holds would stay until the cycle is collected.
+        # They refer back here, so a decoder's memory would stay until the cycle is collected.
         del self.frames, self.chunks, self._resampler
 
     def _pick_track(self, container: InputContainer, audio_stream: int | None) -> tuple[int, str | None]:
@@ -124,7 +124,7 @@ class Streams:
             return audible_track(searched, default)
 
     def _begin(self, container: InputContainer) -> None:
-        """Decode the first frame of each stream; they fix the clock's zero and the frame size."""
+        """Decode the first frame of each stream; they determine the clock's zero and the frame size."""
         video, audio = self._picture_stream(container), container.streams.audio[self._track]
         for stream, name in ((video, "picture"), (audio, "sound")):
             if stream.codec_context is None:
@@ -133,7 +133,7 @@ class Streams:
                 )
         self.video, self.audio = video, audio
         self._check_size(video.codec_context.width, video.codec_context.height)
-        # By default the decoder conceals broken parts with other frames, without an error.
+        # By default, the decoder conceals broken parts with other frames, without an error.
         video.codec_context.options = {"err_detect": "explode"}
         self.frame_period = float(1 / (video.average_rate or video.guessed_rate or 25))
         announced_rate = audio.codec_context.sample_rate
@@ -165,7 +165,7 @@ class Streams:
             seconds(1, audio),
             self.problems,
         )
-        demuxer.ahead = DECODE_AHEAD  # not sooner, as a seek may follow the first frame
+        demuxer.ahead = DECODE_AHEAD  # only now, as a seek may follow the first frame
         audio_frames = itertools.chain([first_audio], audio_frames)
         self.chunks = self._resampler.from_beginning(self._heard(audio_frames))
         if self._pictures:
@@ -202,17 +202,17 @@ class Streams:
         self._begin(open_container(self.path))
 
     def seek(self, time: float) -> None:
-        """Go on at a key frame before ``time`` seconds.
+        """Continue at a key frame before ``time`` seconds.
 
-        From ``time`` on, frames and chunks are those that would have come without. Where that cannot be had
-        they come from the beginning. Call it before anything was read.
+        From ``time`` on, frames and chunks are the same as without seeking. If that is not possible, they
+        come from the beginning. Call it before reading anything.
         """
         formats = set(self._demuxer.container.format.name.split(","))
         if time >= MIN_SEEK and SEEKABLE & formats and not self._sought(time):
             self.rewind()
 
     def _sought(self, time: float) -> bool:
-        """Whether ``frames`` and ``chunks`` now go on before ``time``."""
+        """Whether ``frames`` and ``chunks`` now continue before ``time``."""
         demuxer = self._demuxer
         if not demuxer.seek(time - SEEK_AHEAD):
             return False
@@ -221,10 +221,10 @@ class Streams:
         shown = (
             self._decoded(demuxer.decode(self.video, packets)) if self._pictures else self._undecoded(packets)
         )
-        # Frames that are shown before the key frame build on others, which were not decoded.
+        # Frames shown before the key frame depend on others, which were not decoded.
         frames = itertools.dropwhile(lambda frame: not frame.is_key, shown)
         key = next(frames, None)
-        # What FFmpeg calls a key frame need not be one at which decoding can begin.
+        # Decoding cannot begin at every frame that FFmpeg calls a key frame.
         if key is None or key.time is None or key.time > time or self.problems:
             return False
         audio_frames = demuxer.decode(self.audio, demuxer.packets(self.audio))
@@ -265,13 +265,13 @@ class Streams:
     # -- video --
 
     def _decoded(self, frames: Iterable[av.VideoFrame]) -> Iterator[_Shown]:
-        """What is shown when, from decoded frames."""
+        """The frames with their times of display, from decoded frames."""
         for frame in frames:
             duration = seconds(frame.duration or 0, self.video)
             yield _Shown(self._demuxer.time(frame, self.video), duration, frame.key_frame, frame)
 
     def _undecoded(self, packets: Iterable[av.Packet]) -> Iterator[_Shown]:
-        """What is shown when, from packets alone, which are in the order of decoding."""
+        """The frames with their times of display, from packets alone, which are in decoding order."""
         waiting: list[tuple[float, float, bool]] = []
         for packet in packets:
             ticks = packet.dts if packet.pts is None else packet.pts
@@ -293,7 +293,7 @@ class Streams:
             next_start = following.time
             if next_start is None:
                 next_start = start + self.frame_period
-                if not self._demuxer.is_avi:  # there the frames delayed by reordering have no timestamp
+                if not self._demuxer.is_avi:  # in AVI, frames delayed by reordering have no timestamp
                     self.problems.append(
                         (next_start, "frame without a timestamp, placed at the mean frame rate")
                     )
@@ -317,7 +317,7 @@ class Streams:
             self._rotation, self._orientation = frame.rotation, orientation(frame)
         turns, mirrored = self._orientation
         as_shown = size == self._coded_size and not (turns or mirrored or self._stretched)
-        even = not (self._size[0] % 2 or self._size[1] % 2)  # so that chroma's pixels lie on whole ones
+        even = not (self._size[0] % 2 or self._size[1] % 2)  # so that chroma pixels cover whole pixels
         as_planes = as_shown and even and frame.format.name in PLANAR_FORMATS
         method = "BILINEAR" if size == self._size else "AREA"
         width, height = self._size
@@ -342,7 +342,7 @@ class _Shown(NamedTuple):
     Attributes:
         time: in seconds, ``None`` if it is not stated.
         duration: in seconds, 0 if it is not stated.
-        is_key: whether it builds on no other one.
+        is_key: whether it depends on no other.
         frame: decoded, ``None`` if it was not.
     """
 
@@ -358,8 +358,8 @@ def orientation(frame: av.VideoFrame) -> tuple[int, bool]:
     The display matrix holds [a b u; c d v; x y w] as 32-bit fixed-point numbers; a stored point (p, q)
     is shown at (a p + c q, b p + d q), with q pointing down. Other angles are rounded to quarter turns.
 
-    Not for every frame: PyAV's side data and the frame refer to each other, so whole frames would stay in
-    memory until Python looks for such cycles.
+    Do not call it for every frame: PyAV's side data and the frame refer to each other, so whole frames would
+    stay in memory until Python collects such cycles.
     """
     try:
         matrix = frame.side_data[SideDataType.DISPLAYMATRIX]  # type: ignore[typeddict-item]  # wrong in its stubs
@@ -373,7 +373,7 @@ def orientation(frame: av.VideoFrame) -> tuple[int, bool]:
 
 
 def user_data(frame: av.VideoFrame) -> bytes:
-    """What an encoder wrote into H.264 or HEVC beside the picture; not for every frame, see `orientation`."""
+    """What an encoder wrote into H.264 or HEVC beside the picture. Only for few frames, see `orientation`."""
     try:
         return bytes(frame.side_data[SideDataType.SEI_UNREGISTERED])  # type: ignore[typeddict-item]  # likewise
     except KeyError:

@@ -20,7 +20,7 @@ from avff_lib.preprocess.spec import InputSpec, ModelInputs
 from avff_lib.utils import distributed
 
 CONTRAST_TEMPERATURE = 0.1  # re-implementations use 0.05 to 0.1; the paper's value is not known
-CONTRAST_SLICES = 8  # parts of a window to tell apart; the means of whole windows teach nothing
+CONTRAST_SLICES = 8  # slices of a window to tell apart; the means of whole windows teach nothing
 
 
 class Decoder(nn.Module):
@@ -39,7 +39,7 @@ class Decoder(nn.Module):
 
 
 class Classifier(nn.Module):
-    """Fused sequence -> one logit. Time is pooled here and not before."""
+    """Fused sequence -> one logit. Time is pooled only here."""
 
     def __init__(self, dim: int, detail: int, dropout: float) -> None:
         super().__init__()
@@ -101,9 +101,9 @@ class AVFF(Detector):
         Raises:
             AVFFError: an encoder is not on this machine and cannot be downloaded.
         """
-        # Each encoder gets what it was trained on, as its checkpoint states it: Wav2Vec2's feature extractor
-        # the sample rate, and zero mean and unit variance; timm's card the images' normalisation. For
-        # vit_base_patch16_224 that is 0.5; ImageNet's statistics would be a guess.
+        # Each encoder gets the inputs that it was trained on, as its checkpoint states them: Wav2Vec2's
+        # feature extractor gives the sample rate, and zero mean and unit variance; timm's card gives the
+        # images' normalisation. For vit_base_patch16_224 that is 0.5; ImageNet's statistics would be a guess.
         audio_backbone, sample_rate = encoders.load_audio_backbone(audio)
         visual_backbone, visual_config = encoders.load_visual_backbone(visual)
         data = timm.data.resolve_model_data_config(visual_backbone)
@@ -143,7 +143,7 @@ class AVFF(Detector):
     def fuse(self, features: Features) -> Tensor:
         """``(B, T, 2 D)``: cross-modal fusion of each frame, then the streams' `agreement`.
 
-        With a detail path its features of both streams follow: ``(B, T, 2 D + 2 C)``.
+        With a detail path, its features of both streams are appended: ``(B, T, 2 D + 2 C)``.
         """
         parts = [self.fusion(features), agreement(features)]
         if features.detail is not None:
@@ -156,8 +156,8 @@ class AVFF(Detector):
     def pretraining_loss(self, inputs: ModelInputs, generator: torch.Generator) -> dict[str, Tensor]:
         """Half of the frames are masked before fusion and predicted from the audio.
 
-        The targets are the encoders' own features, detached and standardised over the batch, so that small or
-        equal features do not make the prediction easier: predicting their mean costs 1 in each stream.
+        The targets are the encoders' own features, detached and standardised over the batch: predicting their
+        mean then costs 1 in each stream, and small or equal features make the prediction no easier.
         """
         features = self.encode(inputs)
         audio = pool_to_steps(features.audio, features.visual.shape[1])  # (B, T, D)
@@ -166,7 +166,7 @@ class AVFF(Detector):
         masked = distributed.rand(features.visual.shape[:2], generator).to(features.visual.device) < 0.5
         visible = features.visual.masked_fill(masked[..., None], 0.0)  # (B, T, D)
         predicted_audio, predicted_visual = self.decoder(self.fusion(Features(features.audio, visible)))
-        # More may be masked in one process than in another: the mean is to be over all masked steps.
+        # Processes may mask different numbers of steps; the mean is over all masked steps.
         share = masked.float().mean() / distributed.mean(masked.float().mean())
         visual_error = masked_mse(predicted_visual, standardize(features.visual), masked) * share
         # No audio was masked, so its reconstruction is scored everywhere.

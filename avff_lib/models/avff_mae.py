@@ -1,7 +1,7 @@
 """The paper's model: a masked autoencoder of both streams with complementary masks.
 
 Source: Oorloff et al., AVFF: Audio-Visual Feature Fusion for Video Deepfake Detection, CVPR 2024
-(arXiv 2406.02951). The order of operations is that of its figure 1: encode all tokens, mask half of the
+(arXiv 2406.02951). The order of operations follows its figure 1: encode all tokens, mask half of the
 *features* of each stream, predict them from the other stream, decode. Sizes are those commonly reported.
 """
 
@@ -123,10 +123,10 @@ class AVFFMAE(Detector):
     ) -> AVFFMAE:
         """The paper's model, started from the published weights that the paper names; the rest is random.
 
-        On the hub are the encoders of AudioMAE and MARLIN alone. With their decoders, as in the paper, they
-        come as files: ``pretrained.pth``, linked from AudioMAE's README, and ``marlin_vit_base_ytf.full.pt``,
-        from the releases of MARLIN. VideoMAE (``MCG-NJU/videomae-base``) can take its place, with a
-        normalisation and a decoder of its own.
+        The hub has only the encoders of AudioMAE and MARLIN. With their decoders, as in the paper, they are
+        files to download: ``pretrained.pth``, linked from AudioMAE's README, and
+        ``marlin_vit_base_ytf.full.pt``, from MARLIN's releases. VideoMAE (``MCG-NJU/videomae-base``), which
+        has its own normalisation and decoder, can replace MARLIN.
 
         Args:
             audio: hub id, folder or file of AudioMAE weights.
@@ -166,13 +166,13 @@ class AVFFMAE(Detector):
 
     @property
     def temperature(self) -> Tensor:
-        """Of the contrastive loss, a scalar above 0; stored as a logarithm, so that it stays positive."""
+        """Temperature of the contrastive loss, a scalar; stored as a logarithm, so that it stays above 0."""
         return self.log_temperature.exp()
 
     def spectrogram(self, inputs: ModelInputs) -> Tensor:
         """The audio encoder's input ``(B, bands, N)``: normalised, cropped to whole patches.
 
-        A mel spectrogram, whose windows are centred, has one column more than the waveform has hops.
+        A mel spectrogram has centred windows, so it has one column more than the waveform has hops.
         """
         columns = self.config.audio_grid[0] * self.config.audio_patch[0]
         return (inputs.audio[..., :columns] - self.config.audio_mean) / self.config.audio_std
@@ -193,7 +193,7 @@ class AVFFMAE(Detector):
         """Replace the masked slices of each stream by their prediction from the other stream.
 
         Args:
-            features: of all tokens.
+            features: those of all tokens.
             visible_visual, visible_audio: ``(B, K / 2)``, as `complementary_slices` draws them.
 
         Returns:
@@ -229,9 +229,9 @@ class AVFFMAE(Detector):
     def fuse(self, features: Features) -> Tensor:
         """Each stream with its prediction from the other, reduced: ``(B, 1, 4 D)``, or ``(B, K, 2 R)``.
 
-        The first with the reduction over patches, which leaves one vector of each stream, the second with
-        that of slices. Where the config has them, the streams' `agreement` (D values) and the detail features
-        of both (2 C values) follow.
+        The reduction over patches gives the first shape, with one vector for each stream; the reduction over
+        slices gives the second. If the config asks for them, the streams' `agreement` (D values) and the
+        detail features of both (2 C values) are appended.
         """
         audio, visual = self.split_slices(features.audio), self.split_slices(features.visual)
         audio_pair = torch.cat([audio, self.visual_to_audio(visual)], dim=-1)  # (B, K, Na / K, 2 D)
@@ -249,7 +249,7 @@ class AVFFMAE(Detector):
         return super().agreement(self._slice_means(features))
 
     def _slice_means(self, features: Features) -> Features:
-        """Both streams as one vector per slice ``(B, K, D)``, minus what all windows share at that slice."""
+        """Both streams as one vector per slice ``(B, K, D)``, minus the mean of all windows at that slice."""
         return Features(
             audio=self.audio_centering(pool_to_steps(features.audio, self.config.slices)),
             visual=self.visual_centering(pool_to_steps(features.visual, self.config.slices)),
@@ -276,7 +276,7 @@ class AVFFMAE(Detector):
         predicted = self.reconstruct(*self.fill_masked(features, visible_visual, visible_audio))
         fake = _gather_masked(predicted, masked)
         target = _gather_masked(self.patchify(inputs), masked)
-        # MARLIN's pixels are not standardised. Their error falls to 0.03, and the critics would outweigh it.
+        # MARLIN does not standardise pixels. Their error falls to 0.03, and the critics would outweigh it.
         real = {name: normalize_patches(patches) for name, patches in target.items()}
         errors = [F.mse_loss(fake[name].float(), real[name]) for name in masked]
         reconstruction = torch.stack(errors).sum()

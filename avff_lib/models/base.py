@@ -32,8 +32,8 @@ class Detector(nn.Module, ABC):
     ``tiny_config``, and ``base()``, of the documented size with pretrained encoders.
 
     Attributes:
-        config: all that is needed to rebuild the model without the hub, and also ``threshold`` (probability
-            from which on a clip is labelled fake), ``calibration`` (see
+        config: all that is needed to rebuild the model without the hub, and also ``threshold`` (the
+            probability at and above which a clip is labelled fake), ``calibration`` (see
             `avff_lib.models.calibration.Calibration`) and ``trained_on`` (one sentence).
         labels: names of the classes 0 and 1.
         detail: the detail path, or None without one.
@@ -64,7 +64,7 @@ class Detector(nn.Module, ABC):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device that holds the weights."""
         return next(self.parameters()).device
 
     @property
@@ -74,7 +74,7 @@ class Detector(nn.Module, ABC):
 
     @abstractmethod
     def encode(self, inputs: ModelInputs) -> Features:
-        """Both streams through their encoders, which stage one trains; the features stay sequences."""
+        """Encode both streams; stage one trains these encoders, and the features stay sequences."""
 
     @abstractmethod
     def spectrogram(self, inputs: ModelInputs) -> Tensor:
@@ -90,7 +90,7 @@ class Detector(nn.Module, ABC):
     def agreement(self, features: Features) -> Tensor:
         """Agreement of lips and voice, ``(B, T)`` in [-1, 1]: cosine similarity of their changes over time.
 
-        About 0 for unrelated streams; what is usual for streams that belong together depends on the model.
+        About 0 for unrelated streams; the usual value for matching streams depends on the model.
         """
         return agreement(features).mean(dim=-1)
 
@@ -113,11 +113,11 @@ class Detector(nn.Module, ABC):
 
         Args:
             inputs: real windows, ``(B, ...)``.
-            generator: draws what is masked.
+            generator: draws the masks.
 
         Returns:
-            ``loss`` and its parts, and what `avff_lib.models.contrast.contrastive_loss` logs. A model with
-            critics also returns ``critic_loss``, whose gradient reaches the critics alone.
+            ``loss`` and its parts, and the values that `avff_lib.models.contrast.contrastive_loss` logs. A
+            model with critics also returns ``critic_loss``, whose gradient reaches only the critics.
 
         Raises:
             AVFFError: the features have collapsed to a point.
@@ -146,7 +146,7 @@ class Detector(nn.Module, ABC):
 
     def predict(self, path: Path | str, *, progress: Callable[[float], None] | None = None) -> FilePrediction:
         """Score a whole media file; see `avff_lib.inference.predictor.predict`."""
-        from avff_lib.inference.predictor import predict  # the one import against the order of modules
+        from avff_lib.inference.predictor import predict  # the only import against the order of modules
 
         return predict(path, self, progress=progress)
 
@@ -154,33 +154,33 @@ class Detector(nn.Module, ABC):
         """Write config, weights and out-of-distribution detector into ``folder``.
 
         The layout, ``config.json`` and ``model.safetensors`` at the top, is that of a model repository on
-        the Hugging Face hub: ``huggingface_hub.upload_folder`` publishes it as it is. They replace
-        those of before together: a save that is interrupted leaves the old checkpoint or the new one.
+        the Hugging Face hub: ``huggingface_hub.upload_folder`` publishes it as it is. The files of an older
+        checkpoint are replaced together: an interrupted save leaves either the old checkpoint or the new one.
 
         Args:
-            folder: made if it does not exist.
-            half: store the weights as float16, in half the space; `from_pretrained` gives float32 back.
+            folder: created if it does not exist.
+            half: store the weights as float16, in half the space; `from_pretrained` returns float32.
         """
         checkpoint.save(self, Path(folder), half=half)
 
     @classmethod
     def from_pretrained(cls, name_or_path: Path | str, *, device: torch.device | str = "cpu") -> Self:
-        """Load a detector; called on `Detector`, the config names the family.
+        """Load a detector; when called on `Detector`, the config decides the family.
 
-        Strict in both directions: no key of the config or of the weights may be missing or left over, and
-        every shape must agree.
+        Loading is strict: no key of the config or of the weights may be missing or left over, and every shape
+        must match.
 
         Args:
-            name_or_path: a shipped detector (``"avff-people"``, of synchrony alone, or ``"avff-tiny"`` or
-                ``"avffmae-tiny"``, both trained on drawn faces), the folder of a saved one, or a repository
-                on the Hugging Face hub (``"owner/name"``).
-            device: of the loaded weights.
+            name_or_path: a shipped detector (``"avff-people"``, which scores synchrony only, or
+                ``"avff-tiny"`` or ``"avffmae-tiny"``, both trained on drawn faces), the folder of a saved
+                one, or a repository on the Hugging Face hub (``"owner/name"``).
+            device: that the weights are loaded to.
 
         Returns:
             The detector, in evaluation mode.
 
         Raises:
-            AVFFError: there is no such detector, or a part of it is missing, unknown or of another shape.
+            AVFFError: the detector does not exist, or a part of it is missing, unknown or of another shape.
         """
         return checkpoint.load(cls, name_or_path).to(device).eval()
 

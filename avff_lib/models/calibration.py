@@ -11,31 +11,29 @@ from scipy.special import expit, logit
 
 from avff_lib.errors import AVFFError
 
-PROBABILITY_EPSILON = 1e-6  # distance from 0 and 1 for a finite logit; float32 is no finer at 1
+PROBABILITY_EPSILON = 1e-6  # distance from 0 and 1 that keeps logits finite; float32 is no finer near 1
 
 
 @dataclass(frozen=True)
 class Calibration:
     """Temperature and bias that turn a model's scores into probabilities, and the range labelled unsure.
 
-    Files and windows have their own: the mean over a file's windows varies less than a single window, and a
-    file that is fake in part holds real windows. Fitted on validation clips by
-    `avff_lib.evaluation.evaluate.calibrate`. The defaults change nothing: scores are reported as they are,
-    and none is unsure.
+    Files and windows each have their own: the mean over a file's windows varies less than a single window,
+    and a partly fake file also holds real windows. `avff_lib.evaluation.evaluate.calibrate` fits them on
+    validation clips. The defaults leave scores unchanged and none unsure.
 
     Attributes:
         temperature: the logit of a file's score is divided by it; above 1 it makes scores less confident.
-        bias: added to the logit after that; positive values raise every score.
+        bias: then added to the logit; positive values raise every score.
         window_temperature, window_bias: the same for single windows.
-        window_threshold: calibrated score from which on a window is predicted fake.
-        unsure: scores of files in this range, ends included, are too near to both classes for a label.
-        error_rate: the share of real clips above the range, and of fake clips below it, that the range was
-            chosen for.
+        window_threshold: calibrated score at and above which a window is predicted fake.
+        unsure: files with scores in this range, ends included, fit both classes too well to be labelled.
+        error_rate: target for the range: the share of real clips above it, and of fake clips below it.
         fpr, fnr: false positive and false negative rate at the threshold, each measured on validation clips
             of people that calibration and threshold were not fitted to; None with fewer than two people.
         clips, identities: number of validation clips, and of identities in them.
-        pooling: what is averaged over a file's windows before all that: their probabilities, or their logits,
-            as for the paper's model in re-implementations.
+        pooling: what is averaged over a file's windows before calibration: their probabilities, or their
+            logits, as re-implementations do for the paper's model.
     """
 
     temperature: float = 1.0

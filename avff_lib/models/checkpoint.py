@@ -36,14 +36,14 @@ CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 OOD_NAME = "ood.safetensors"
 FILES = (WEIGHTS_NAME, OOD_NAME, CONFIG_NAME)
-NEW_NAME = ".new"  # folder in a checkpoint's folder; while it is there, the checkpoint is what it holds
+NEW_NAME = ".new"  # folder in a checkpoint's folder; while it exists, its contents are the checkpoint
 MAX_CONFIG_BYTES = 1_000_000
-MAX_WEIGHTS = 4_000_000_000  # 16 GB as float32; no audio-visual detector has as many
+MAX_WEIGHTS = 4_000_000_000  # 16 GB as float32; no audio-visual detector has that many
 FLOATS, INTEGERS = ("F64", "F32", "F16", "BF16"), ("I64", "I32")
 # Missing in older checkpoints; their defaults change nothing.
 OPTIONAL_FIELDS = {"calibration", "window_temperature", "window_bias", "window_threshold", "pooling"}
 SHIPPED_DIR = Path(__file__).parents[1] / "checkpoints"
-DEFAULT_CHECKPOINT = "avff-people"  # the only shipped one that answers for people
+DEFAULT_CHECKPOINT = "avff-people"  # the only shipped one for recordings of people
 
 
 def shipped_checkpoints() -> dict[str, Path]:
@@ -64,7 +64,7 @@ def find_checkpoint(name_or_path: Path | str) -> Path:
     if os.path.exists(name):
         return Path(name)
     if isinstance(name_or_path, str) and name.count("/") == 1 and _is_repo_id(name):
-        patterns = [CONFIG_NAME, WEIGHTS_NAME, OOD_NAME]  # nothing else, whatever the repository holds
+        patterns = [CONFIG_NAME, WEIGHTS_NAME, OOD_NAME]  # skip everything else in the repository
         return Path(from_hub(name, functools.partial(snapshot_download, name, allow_patterns=patterns)))
     raise AVFFError(
         f"there is no detector {name}; expected {' or '.join(shipped)}, the folder of a saved one, or a hub "
@@ -75,8 +75,8 @@ def find_checkpoint(name_or_path: Path | str) -> Path:
 def save(model: Detector, folder: Path, *, half: bool) -> None:
     """Write config, weights and out-of-distribution detector; see `Detector.save_pretrained`.
 
-    The three replace those of before together. They are first written whole into a folder of their own;
-    when it is renamed to `NEW_NAME`, in one step, they count. Only then do they take the others' places.
+    The three files replace the old ones together. They are first written in full to a folder of their own.
+    Renaming it to `NEW_NAME`, in one step, makes them the checkpoint; only then are the old files replaced.
     """
     folder.mkdir(parents=True, exist_ok=True)
     staged = folder / temporary_name()
@@ -84,7 +84,7 @@ def save(model: Detector, folder: Path, *, half: bool) -> None:
     try:
         _write(model, staged, half=half)
         with locked(folder):
-            _put_in_place(folder)  # what a save that was interrupted left
+            _put_in_place(folder)  # finish an interrupted save
             staged.rename(folder / NEW_NAME)
             flush(folder)
             _put_in_place(folder)
@@ -95,8 +95,9 @@ def save(model: Detector, folder: Path, *, half: bool) -> None:
 def load(cls: type[AnyDetector], name_or_path: Path | str) -> AnyDetector:
     """Build the detector of a checkpoint, on the CPU; see `Detector.from_pretrained`.
 
-    Nothing is taken on trust, as the files may come from a stranger: no setting is passed on that is not
-    known, no memory is used before the sizes in both files agree, and nothing is run or looked up elsewhere.
+    The files may come from a stranger, so nothing is taken on trust: only known settings are passed on,
+    memory is allocated only once the sizes in both files agree, and nothing is executed or looked up
+    elsewhere.
     """
     folder = find_checkpoint(name_or_path)
     with locked(folder, shared=True):
@@ -105,7 +106,7 @@ def load(cls: type[AnyDetector], name_or_path: Path | str) -> AnyDetector:
 
 
 def weights_digest(model: Detector) -> str:
-    """Sixteen hexadecimal digits of a detector's weights, as computed scores are stored beside."""
+    """Hash of a detector's weights, sixteen hexadecimal digits, to be stored beside its scores."""
     weights = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         weights.update(name.encode())
@@ -114,7 +115,7 @@ def weights_digest(model: Detector) -> str:
 
 
 def calibration_digest(model: Detector) -> str:
-    """The same of what makes labels of its output: threshold, calibration, out-of-distribution detector."""
+    """The same for the parts that turn output into labels: threshold, calibration, and OOD detector."""
     settings = [model.config.threshold, asdict(model.config.calibration)]
     digest = hashlib.sha256(json.dumps(settings).encode())
     if model.ood is not None:
@@ -141,7 +142,7 @@ def _write(model: Detector, folder: Path, *, half: bool) -> None:
 
 
 def _put_in_place(folder: Path) -> None:
-    """Let the files in `NEW_NAME`, if it is there, replace those of before; it may begin again anywhere."""
+    """Replace the old files by those in `NEW_NAME`, if it exists; safe to repeat after any interruption."""
     new = folder / NEW_NAME
     if not new.is_dir():
         return
@@ -151,7 +152,7 @@ def _put_in_place(folder: Path) -> None:
                 _link(new / name, path)
         else:
             (folder / name).unlink(missing_ok=True)
-    # Until here `NEW_NAME` is whole and counts; from here on the folder itself does.
+    # Up to here `NEW_NAME` is complete and is the checkpoint; from here on the folder itself is.
     old = new.rename(folder / temporary_name())
     flush(folder)
     shutil.rmtree(old, ignore_errors=True)
@@ -171,7 +172,7 @@ def _read(cls: type[AnyDetector], folder: Path) -> AnyDetector:
     try:
         with torch.device("meta"):  # names and shapes of all weights, which take no memory
             expected = family(config).state_dict()
-    except Exception as error:  # timm, transformers and torch raise whatever comes to their mind
+    except Exception as error:  # timm, transformers and torch raise exceptions of many types
         reason = str(error).strip().split("\n")[0]
         raise AVFFError(
             f"the model of {folder / CONFIG_NAME} cannot be built ({reason}); take another checkpoint"
@@ -193,11 +194,11 @@ def _read_config(cls: type[AnyDetector], path: Path) -> tuple[type[AnyDetector],
     try:
         values = json.loads(path.read_bytes()) if path.stat().st_size <= MAX_CONFIG_BYTES else None
     except OSError as error:
-        raise AVFFError(f"{path} cannot be read ({error.strerror}); copy the checkpoint anew") from None
+        raise AVFFError(f"{path} cannot be read ({error.strerror}); copy the checkpoint again") from None
     except (ValueError, RecursionError):
         values = None
     if not isinstance(values, dict):
-        raise AVFFError(f"{path} is not a JSON object; copy the checkpoint anew")
+        raise AVFFError(f"{path} is not a JSON object; copy the checkpoint again")
     families = {name: family for name, family in cls.families.items() if issubclass(family, cls)}
     name = values.pop("family", None)
     if not isinstance(name, str) or name not in families:
@@ -206,7 +207,7 @@ def _read_config(cls: type[AnyDetector], path: Path) -> tuple[type[AnyDetector],
     try:
         check_fields(values, family.config_class)
         _check_complete(values, family.config_class)
-        # JSON has no tuples; with them the config compares equal to the one that was saved.
+        # JSON has no tuples; restore them, so that the config equals the one that was saved.
         values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
         if "calibration" in values:
             values["calibration"] = _calibration(values["calibration"])
@@ -224,7 +225,7 @@ def _calibration(values: dict[str, Any]) -> Calibration:
 def _check_complete(values: dict[str, Any], kind: type, prefix: str = "") -> None:
     missing = {field.name for field in fields(kind)} - values.keys() - OPTIONAL_FIELDS
     if missing:
-        raise AVFFError(f"{prefix}{min(missing)} is missing; save the model anew with this version")
+        raise AVFFError(f"{prefix}{min(missing)} is missing; save the model again with this version")
 
 
 def _is_repo_id(name: str) -> bool:
@@ -241,7 +242,7 @@ def _read_weights(path: Path, expected: dict[str, Tensor]) -> dict[str, Tensor]:
     if size > MAX_WEIGHTS:
         raise AVFFError(f"the model of {path} has {size} weights; expected {MAX_WEIGHTS} or fewer")
     try:
-        with safe_open(path, framework="pt") as file:  # reads the header alone
+        with safe_open(path, framework="pt") as file:  # reads only the header
             found = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
             if found.keys() != expected.keys():
                 raise AVFFError(
@@ -256,13 +257,13 @@ def _read_weights(path: Path, expected: dict[str, Tensor]) -> dict[str, Tensor]:
                         f"{tuple(expected[name].shape)}; take both files from one checkpoint"
                     )
                 if dtype not in (FLOATS if expected[name].is_floating_point() else INTEGERS):
-                    raise AVFFError(f"{path}: {name} has the type {dtype}; copy the checkpoint anew")
+                    raise AVFFError(f"{path}: {name} has the type {dtype}; copy the checkpoint again")
             weights = {name: file.get_tensor(name).float() for name in found}
     except (OSError, SafetensorError) as error:
-        raise AVFFError(f"{path} cannot be read ({error}); copy the checkpoint anew") from None
+        raise AVFFError(f"{path} cannot be read ({error}); copy the checkpoint again") from None
     for name, tensor in weights.items():
         if not tensor.isfinite().all():
-            raise AVFFError(f"{path}: {name} holds values that are no finite numbers; train the model anew")
+            raise AVFFError(f"{path}: {name} holds NaN or infinite values; train the model again")
     return weights
 
 

@@ -18,7 +18,7 @@ from avff_lib.preprocess.spec import FbankSpec, MelSpec
 from avff_lib.utils.schema import check_fields
 
 # A config may come from a stranger: before anything is built, its fields are checked against these
-# annotations, whose limits lie beyond every known model and below what exhausts a machine.
+# annotations. Their limits lie above every known model and below what would exhaust a machine.
 Size = Annotated[int, (1, 8192)]  # channels, units, bands, the side of a patch
 Count = Annotated[int, (1, 256)]  # layers, heads, frames, slices
 Share = Annotated[float, (0, 1)]
@@ -31,8 +31,8 @@ Hertz = Annotated[int, (8000, 192_000)]
 Note = Annotated[str, (0, 1000)]
 # Mean and twice the standard deviation of Kaldi's filterbank over AudioSet, in AudioMAE's released code.
 AUDIOMAE_MEAN, AUDIOMAE_STD = -4.2677393, 2 * 4.5689974
-MAX_PIXELS = 2**24  # of all frames of a window; a batch of 16 takes 3 GB then
-MAX_TOKENS = 4096  # of one stream in one window; attention takes time in proportion to their square
+MAX_PIXELS = 2**24  # of all frames of a window; a batch of 16 then takes 3 GB
+MAX_TOKENS = 4096  # of one stream in one window; the time of attention grows with their square
 
 
 class AudioSettings(TypedDict, total=False):
@@ -70,9 +70,9 @@ class AudioSettings(TypedDict, total=False):
 
 
 class VisualSettings(TypedDict, total=False):
-    """Arguments of ``timm.create_model``: a model that timm knows by its name, and the sizes of a ViT.
+    """Arguments of ``timm.create_model``: the name of a timm model, and the sizes of a ViT.
 
-    None of timm's arguments that name a file or a place on the hub is among them.
+    Arguments that name a file or a hub repository are left out.
     """
 
     model_name: Annotated[str, (1, 100)]
@@ -133,8 +133,8 @@ TINY_AUDIO: dict[str, Any] = {
     **NO_SPEC_AUGMENT,
 }
 TINY_VISUAL: dict[str, Any] = {
-    # A ViT on a convolutional stem of stride 4, with patches of 4 x 4: lips and seams look alike wherever
-    # they are, and a small ViT on pixels needs far more clips to learn that.
+    # A ViT on a convolutional stem of stride 4, with patches of 4 x 4: lips and seams look the same anywhere
+    # in the frame, and a small ViT on pixels needs far more clips to learn that.
     "model_name": "vit_tiny_r_s16_p8_224",
     "img_size": 64,
     "patch_size": 4,
@@ -160,11 +160,11 @@ class AVFFConfig:
         visual: arguments of ``timm.create_model``, ``model_name`` among them.
         dim: length of a feature; the documented system projects 768 to 512.
         heads: of the cross-attention; must divide ``dim``.
-        dropout: in fusion, decoder and classifier.
+        dropout: rate in fusion, decoder and classifier.
         detail: length of each stream's detail features (`avff_lib.nn.detail.DetailPath`); 0 leaves the path
             out, as the documented system does.
         duration, frame_count, image_size, mean, std, sample_rate: see `avff_lib.preprocess.spec.InputSpec`.
-        threshold: probability from which on a clip is labelled fake, chosen on validation data.
+        threshold: probability at and above which a clip is labelled fake, chosen on validation data.
         calibration: see `avff_lib.models.calibration.Calibration`; fitted on validation data.
         trained_on: one sentence about the training data, for the reader of a prediction.
     """
@@ -198,7 +198,7 @@ class AVFFConfig:
         _check_tokens("video", (self.image_size // (patch or 16)) ** 2)
 
     def _audio_steps(self) -> int:
-        """Vectors that the convolutions of Wav2Vec2 make of a window."""
+        """Number of vectors that Wav2Vec2's convolutions output for a window."""
         dims = self.audio.get("conv_dim", Wav2Vec2Config.conv_dim)
         kernels = self.audio.get("conv_kernel", Wav2Vec2Config.conv_kernel)
         strides = self.audio.get("conv_stride", Wav2Vec2Config.conv_stride)
@@ -213,8 +213,8 @@ class AVFFConfig:
         return steps
 
 
-# The slice variant, ours, for a laptop and two thousand clips. It is not the paper's model in small: what
-# differs beyond the sizes has a comment.
+# The slice variant, ours, for a laptop and two thousand clips. It is not just a smaller copy of the paper's
+# model: every difference beyond the sizes has a comment.
 AVFFMAE_TINY: dict[str, Any] = {
     "dim": 144,
     "depth": 4,
@@ -236,7 +236,7 @@ AVFFMAE_TINY: dict[str, Any] = {
     "audio_patch": (8, 16),
     "video_patch": (2, 16, 16),
     "conv_stem": True,
-    # 12.5 frames a second: the paper's 5 are too few to follow a syllable.
+    # 12.5 frames per second: the paper's 5 are too few to follow a syllable.
     "duration": 1.28,
     "image_size": 64,
     "mean": (0.5, 0.5, 0.5),
@@ -246,7 +246,7 @@ AVFFMAE_TINY: dict[str, Any] = {
     # AudioMAE's statistics in dB: times 10 / ln 10, as the spectrogram here is a decimal logarithm.
     "audio_mean": -18.534,
     "audio_std": 39.686,
-    # Whole clips differ by their speakers above all; slices of one clip differ by what is said.
+    # Whole clips differ mainly in their speakers; slices of one clip differ in what is said.
     "granularity": "slice",
     "temperature": 0.1,
     # The paper's recipe gives the contrast a hundredth of the weight, and hundreds of epochs.
@@ -258,49 +258,49 @@ AVFFMAE_TINY: dict[str, Any] = {
 class AVFFMAEConfig:
     """All that is needed to rebuild an `AVFFMAE`; the defaults are the paper's, as far as they are known.
 
-    Chapter 9 of the book lists them beside the paper's, with how sure each of these is.
+    Chapter 11 of the book lists them beside the paper's values, and how certain each of these is.
 
     Attributes:
         dim, depth, heads: of both encoders; ViT-B by default.
         decoder_dim, decoder_depth, decoder_heads: of the video decoder; MARLIN's by default.
         audio_decoder_dim, audio_decoder_depth, audio_decoder_heads: of the audio decoder; AudioMAE's by
             default.
-        audio_decoder_window: patches over time and frequency in a window of the audio decoder's attention,
-            which is shifted by half a window of time in every second block, as in AudioMAE; 0 for attention
-            to all patches.
+        audio_decoder_window: patches over time and frequency in a window of the audio decoder's attention.
+            As in AudioMAE, every second block shifts the windows by half their length in time; 0 for
+            attention to all patches.
         critic_dim: units inside a critic; MARLIN has as many as a tubelet of 2 x 16 x 16 has values.
         reduced_dim: units of the reductions and the classifier.
-        reduction: how the features of a stream become one vector: ``"patch"``, by weights that are learned
-            over all its patches, as in the paper; ``"slice"``, by a layer for each patch and the mean over
-            them, slice of time by slice of time.
+        reduction: how the features of a stream become one vector: ``"patch"``, by learned weights over all
+            its patches, as in the paper; ``"slice"``, in each slice of time, by a layer applied to every
+            patch and the mean over them.
         agreement: whether the classifier also gets the streams' agreement
             (`avff_lib.nn.cross_modal.agreement`), which stage one trains; the paper's gets features only.
         detail: length of each stream's detail features (`avff_lib.nn.detail.DetailPath`); 0 leaves the path
             out, as the paper does.
         class_token: whether the audio encoder has one, as AudioMAE does.
-        slices: parts of time that are masked and predicted, K in the paper.
+        slices: number of slices of time, which are masked and predicted; K in the paper.
         audio_patch: columns and mel bands in a patch.
         video_patch: frames, rows and columns in a tubelet.
         conv_stem: whether tubelets come from a small convolutional stem instead of from pixels; the paper's
             do not.
-        duration: of a window in seconds. 16 frames at 5 a second last 3.2 s, the 768 columns of the
-            spectrogram 3.093 s: here the window lasts as long as the columns, and frames are 0.193 s apart.
+        duration: of a window in seconds. 16 frames at 5 per second last 3.2 s, the 768 columns of the
+            spectrogram 3.093 s: here the window is as long as the columns, and frames are 0.193 s apart.
         frame_count, image_size, mean, std, sample_rate: see `avff_lib.preprocess.spec.InputSpec`. MARLIN
             takes pixels in [0, 1], so its mean is 0 and its deviation 1.
         mel: fields of `avff_lib.preprocess.spec.MelSpec`, for a spectrogram in dB; or None.
         fbank: fields of `avff_lib.preprocess.spec.FbankSpec`, for Kaldi's filterbank; or None. By default
-            AudioMAE's own windows of 25 ms, every 4 ms so that there are 768 of them. (Windows of 16 ms are
-            commonly reported for the paper; no frequency would fall into 13 of the 128 filters then.)
-        audio_mean, audio_std: subtracted from the spectrogram and divided by; AudioMAE's by default, a mean
-            and twice a standard deviation over AudioSet.
+            AudioMAE's own windows of 25 ms, every 4 ms, which gives 768 of them. (Windows of 16 ms are
+            commonly reported for the paper; with these, 13 of the 128 filters would contain no frequency.)
+        audio_mean, audio_std: the spectrogram minus the first is divided by the second; by default
+            AudioMAE's, the mean and twice the standard deviation over AudioSet.
         temperature: of the contrastive loss; the initial value if it is learned.
         learn_temperature: whether the temperature is a parameter.
         granularity: what the contrastive loss compares: ``"clip"``, the mean of all features of a window with
-            those of other windows; ``"slice"``, slices within and across windows, less what they share.
-        contrast_weight, reconstruction_weight, adversarial_weight: of the loss of stage one.
+            those of other windows; ``"slice"``, slices within and across windows, minus what they share.
+        contrast_weight, reconstruction_weight, adversarial_weight: of the parts of stage one's loss.
         gradient_penalty: its weight in the critics' loss; WGAN-GP's by default, 0 in MARLIN's recipe.
-        dropout: before the classifier.
-        threshold: probability from which on a clip is labelled fake, chosen on validation data.
+        dropout: rate before the classifier.
+        threshold: probability at and above which a clip is labelled fake, chosen on validation data.
         calibration: see `avff_lib.models.calibration.Calibration`; fitted on validation data.
         trained_on: one sentence about the training data, for the reader of a prediction.
     """
@@ -342,7 +342,7 @@ class AVFFMAEConfig:
     granularity: Literal["slice", "clip"] = "clip"
     contrast_weight: Weight = 0.01
     reconstruction_weight: Weight = 1.0
-    # MARLIN's weight. With ten times as much, which is sometimes reported, the critics drown the
+    # MARLIN's weight. At ten times this value, which is sometimes reported, the critics outweigh the
     # reconstruction within 100 steps.
     adversarial_weight: Weight = 0.01
     gradient_penalty: Weight = 10.0
@@ -435,13 +435,13 @@ class SyncNetConfig:
     Attributes:
         dim: length of a feature.
         width: channels of the encoders' last layers.
-        max_lag: frames to either side that the search covers.
+        max_lag: frames that the search covers to either side.
         tolerance: frames to either side within which lips and voice count as in sync: genuine recordings
             carry constant offsets of one to three frames.
         temperature: of the contrastive loss, and of the logit.
         duration, frame_count, image_size, sample_rate: see `avff_lib.preprocess.spec.InputSpec`.
         mel: fields of `avff_lib.preprocess.spec.MelSpec`.
-        threshold: probability from which on a clip is labelled out of sync, chosen on validation data.
+        threshold: probability at and above which a clip is labelled out of sync; chosen on validation data.
         calibration: see `avff_lib.models.calibration.Calibration`; fitted on validation data.
         trained_on: one sentence about the training data, for the reader of a prediction.
     """
@@ -474,10 +474,10 @@ class SyncNetConfig:
 
 
 def input_side(visual: VisualSettings) -> int | None:
-    """Height and width in pixels of the frames that a timm model takes; None if it takes any.
+    """Height and width in pixels of the frames that a timm model takes; None if it takes any size.
 
     Raises:
-        AVFFError: a setting is none of `VisualSettings`, or timm has no such model.
+        AVFFError: a setting is not one of `VisualSettings`, or timm has no such model.
     """
     check_fields(visual, VisualSettings, "visual.")
     name = visual.get("model_name", "")
@@ -486,7 +486,7 @@ def input_side(visual: VisualSettings) -> int | None:
     except RuntimeError:  # the model is known, its variant is not
         card = None
     if card is None:
-        raise AVFFError(f"visual.model_name is {name!r}; expected a name that timm.list_models gives")
+        raise AVFFError(f"visual.model_name is {name!r}; expected a name that timm.list_models returns")
     if "img_size" in visual:
         return visual["img_size"]
     return card.input_size[-1] if card.fixed_input_size else None

@@ -19,19 +19,19 @@ def contrastive_loss(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """InfoNCE in both directions, over whole windows or over slices of time, in the whole batch.
 
-    Windows are compared by the means of their features, as they are. Slices are compared less what all
-    slices of their window share, and less what all windows share at a slice: who speaks and where in the
-    window it is would tell slices apart without any synchrony.
+    Windows are compared by the means of their features. Slices are compared after subtracting what all slices
+    of a window share, and what all windows share at a slice: the speaker and the position in the window would
+    tell slices apart without any synchrony.
 
     Args:
-        features: of real windows.
-        slices: parts of time to compare; with 1, whole windows.
+        features: those of real windows.
+        slices: number of slices to compare; with 1, whole windows.
         temperature: see `avff_lib.nn.losses.info_nce`.
 
     Returns:
-        The loss, and what to log: ``contrast``, the loss; ``retrieval``, the share of audio slices whose own
-        video slice is the nearest of the batch; ``feature_std``, the smaller of the streams' standard
-        deviations.
+        The loss, and the values to log: ``contrast``, the loss; ``retrieval``, the share of audio slices
+        whose own video slice is the nearest in the batch; ``feature_std``, the smaller of the two streams'
+        standard deviations.
 
     Raises:
         AVFFError: the features have collapsed to a point.
@@ -60,9 +60,9 @@ def contrastive_loss(
 
 
 def centered(audio: Tensor, visual: Tensor) -> tuple[Tensor, Tensor]:
-    """Slices ``(B, K, D)`` of both streams less the mean over time of each window, and over all windows.
+    """Slices ``(B, K, D)`` of both streams minus the mean of each window, and minus that of all windows.
 
-    The second is the code of a slice's position, by which alone slices could be told apart.
+    The second mean encodes a slice's position, which alone could tell slices apart.
     """
     audio, visual = subtract_temporal_mean(audio), subtract_temporal_mean(visual)
     if len(audio) > 1:

@@ -28,7 +28,7 @@ from avff_lib.models.hub import from_hub
 class AudioEncoder(nn.Module):
     """Raw waveform -> Wav2Vec2 -> projection, one vector every 20 ms.
 
-    Wav2Vec2 takes the waveform itself, with zero mean and unit variance, not a mel spectrogram.
+    Wav2Vec2 takes the waveform, with zero mean and unit variance, not a mel spectrogram.
     Source: Baevski et al. 2020, section 2.
     """
 
@@ -59,7 +59,7 @@ class VisualEncoder(nn.Module):
     def forward(self, frames: Tensor) -> Tensor:
         """``(B, T, 3, H, W)`` normalised frames -> ``(B, T, dim)``."""
         flat = rearrange(frames, "b t c h w -> (b t) c h w")
-        if not self.training:  # a convolutional stem is 1.2 times as fast then; a step of training is slower
+        if not self.training:  # makes a convolutional stem 1.2 times as fast, but a training step slower
             flat = flat.to(memory_format=torch.channels_last)
         return rearrange(self.project(self.backbone(flat)), "(b t) d -> b t d", t=frames.shape[1])
 
@@ -75,7 +75,7 @@ def build_visual_backbone(settings: VisualSettings) -> nn.Module:
 
 
 def audio_settings(config: PreTrainedConfig) -> AudioSettings:
-    """Those fields of a ``Wav2Vec2Config`` from which `build_audio_backbone` rebuilds its encoder."""
+    """The fields of a ``Wav2Vec2Config`` from which `build_audio_backbone` rebuilds its encoder."""
     known = AudioSettings.__annotations__
     return cast(AudioSettings, {key: value for key, value in config.to_diff_dict().items() if key in known})
 
@@ -84,14 +84,14 @@ def load_audio_backbone(name_or_folder: str) -> tuple[PreTrainedModel, int]:
     """Pretrained Wav2Vec2 from a hub id or from a local folder in transformers' format.
 
     Returns:
-        The model, and the sample rate in Hz by its own feature extractor (``preprocessor_config.json``).
+        The model, and the sample rate in Hz, from its feature extractor (``preprocessor_config.json``).
 
     Raises:
-        AVFFError: it is not on this machine and cannot be downloaded, or is another model.
+        AVFFError: it is not on this machine and cannot be downloaded, or is another kind of model.
     """
 
     def load(local_files_only: bool) -> tuple[PreTrainedModel, int]:
-        # Without a stranger's code, and of its config without all that is no setting of the encoder.
+        # Runs no code from the repository, and takes from its config only the encoder's settings.
         options: dict[str, Any] = {"local_files_only": local_files_only, "trust_remote_code": False}
         config = AutoConfig.from_pretrained(name_or_folder, **options)
         if config.model_type != "wav2vec2" or config.add_adapter or config.adapter_attn_dim:

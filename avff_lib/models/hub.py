@@ -1,4 +1,4 @@
-"""Loading from the Hugging Face hub, which fails within seconds if it cannot be reached."""
+"""Loading from the Hugging Face hub; fails within seconds if the hub cannot be reached."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from huggingface_hub import constants
 
 from avff_lib.errors import AVFFError
 
-HUB_TIMEOUT_SECONDS = 3.0  # for the one request that tells whether the hub can be reached
+HUB_TIMEOUT_SECONDS = 3.0  # for the request that tests whether the hub can be reached
 
 T = TypeVar("T")
 
@@ -22,14 +22,14 @@ def from_hub(name_or_folder: str, load: Callable[..., T]) -> T:
     """Call ``load(local_files_only=...)``, where True means that the hub cannot be reached or is not needed.
 
     Args:
-        name_or_folder: hub id, timm name or local folder, for the decision and the error message.
-        load: loads it.
+        name_or_folder: hub id, timm name or local folder; decides the argument, and is named in the error.
+        load: the loading function.
 
     Raises:
         AVFFError: it is not on this machine and cannot be downloaded, or is damaged.
     """
     local = os.path.isdir(name_or_folder) or not _hub_reachable()
-    # transformers and timm retry for 20 to 50 s before they give up; offline they only look on the disk.
+    # transformers and timm retry for 20 to 50 s before giving up; offline they look only on the disk.
     before = constants.HF_HUB_OFFLINE
     constants.HF_HUB_OFFLINE = before or local
     try:
@@ -51,7 +51,7 @@ def _hub_reachable() -> bool:
         return False
     try:
         urlopen(Request(constants.ENDPOINT, method="HEAD"), timeout=HUB_TIMEOUT_SECONDS).close()
-    except HTTPError:  # an error status is an answer, too
+    except HTTPError:  # an error status is also an answer
         return True
     except (OSError, HTTPException):
         return False

@@ -1,9 +1,9 @@
 """Out-of-distribution detection: is a file like the clips that a detector was calibrated on?
 
-A detector scores every input, also one unlike anything that it was trained on. Its features show that: for
-such a file they lie far from those of the validation clips. Each kind is tested apart, since either stream
-may be unusual alone. A high score is a warning, and a low one no proof: a file can differ in ways that no
-feature represents.
+A detector scores every input, even one unlike anything in its training data. Its features reveal such a file:
+they lie far from those of the validation clips. Each kind of features is tested separately, since only one of
+the streams may be unusual. A high score is a warning, but a low one is no proof: a file can differ in ways
+that no feature represents.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from avff_lib.errors import AVFFError
 from avff_lib.utils.atomic import atomic_write
 
 COVERAGE = 0.99  # share of held-out validation clips with out-of-distribution scores of at most 1
-MAX_BYTES = 2**29  # of a file; features of 8,000 numbers need as many
-CV_FOLDS = 5  # of the cross-validation over identities, and so the least number of these
+MAX_BYTES = 2**29  # of a file; features of length 8,000 need this much
+CV_FOLDS = 5  # of the cross-validation over identities, so the smallest number of identities
 # The features that are tested, and the stream that each describes: those of the encoders, those of the detail
-# path, if the detector has one, and statistics of the pictures themselves. A small encoder that was trained
-# on drawings may represent a photograph as it does a drawing; grain and colours tell them apart.
+# path, if the detector has one, and statistics of the pictures themselves. A small encoder trained on
+# drawings may represent a photograph like a drawing; grain and colours tell them apart.
 STREAM_OF = {
     "audio_features": "audio",
     "audio_detail": "audio",
@@ -56,7 +56,7 @@ def picture_statistics(frames: Tensor) -> Tensor:
     chroma = (frames[:, :, [0, 2]] - frames[:, :, [1]]).std(dim=(-2, -1))  # (B, T', 2)
     luma = torch.einsum("btchw,c->bthw", frames, frames.new_tensor(LUMA))
     height, width = luma.shape[-2:]
-    # Without a window the edges of a crop, which do not meet, would count as detail.
+    # Without a window, the jump between opposite edges of a crop would count as detail.
     taper = torch.outer(torch.hann_window(height), torch.hann_window(width)).to(luma)
     spectrum = torch.fft.rfft2((luma - luma.mean(dim=(-2, -1), keepdim=True)) * taper).abs().square()
     rows, columns = torch.fft.fftfreq(height), torch.fft.rfftfreq(width)
@@ -78,8 +78,8 @@ class MahalanobisDetector:
     Attributes:
         mean: ``(D,)`` of the features.
         precision: ``(D, D)``, the inverse of their covariance.
-        limit: the distance within which `COVERAGE` of the clips lie, each measured by a fit to other
-            identities.
+        limit: the distance within which a share of `COVERAGE` of the clips lies, each measured by a fit to
+            other identities.
     """
 
     mean: np.ndarray
@@ -93,7 +93,7 @@ class MahalanobisDetector:
         Returns:
             The detector, and the distance ``(N,)`` of each clip by a fit to other identities.
         """
-        from sklearn.covariance import LedoitWolf  # seconds to import, and prediction does without
+        from sklearn.covariance import LedoitWolf  # takes seconds to import, and prediction does not need it
         from sklearn.model_selection import GroupKFold
 
         squared = np.empty(len(features))
@@ -107,7 +107,7 @@ class MahalanobisDetector:
     def distances(self, features: np.ndarray) -> np.ndarray:
         """Distances ``(N,)`` of features ``(N, D)`` from the mean, about 1 for clips like the fitted ones.
 
-        The root of ``LedoitWolf.mahalanobis`` over D, from a mean and a precision that were loaded.
+        The square root of ``LedoitWolf.mahalanobis`` / D, from a stored mean and precision.
         """
         centered = features - self.mean
         return np.sqrt(np.einsum("nd,de,ne->n", centered, self.precision, centered) / len(self.mean))
@@ -117,11 +117,11 @@ class MahalanobisDetector:
 class OODDetector:
     """A `MahalanobisDetector` for each kind of features, and a limit for all of them together.
 
-    A file from elsewhere may be somewhat unusual in everything and beyond the limit in nothing.
+    A file from elsewhere may be somewhat unusual in every feature without exceeding any single limit.
 
     Attributes:
         detectors: by keys of `STREAM_OF`.
-        joint_limit: of the mean over them of distance / limit.
+        joint_limit: limit of the mean of distance / limit over the detectors.
     """
 
     detectors: dict[str, MahalanobisDetector]
@@ -131,13 +131,13 @@ class OODDetector:
     def fit(cls, features: dict[str, np.ndarray], identities: Sequence[str]) -> OODDetector | None:
         """Fit to N clips; None with fewer than `CV_FOLDS` identities.
 
-        `COVERAGE` of the clips lie within the limits of all single features, and as many within the joint
-        one, each clip measured by a fit to other identities. The joint limit is not loosened for those that
-        fail elsewhere: files of people that pass each single test are told by their sum alone.
+        A share of `COVERAGE` of the clips lies within the limits of all single features, and the same share
+        within the joint limit, each clip measured by a fit to other identities. Clips that fail a single test
+        do not loosen the joint limit: files of people that pass each single test are found by it alone.
 
         Args:
             features: by keys of `STREAM_OF`, ``(N, D)`` each, with a D of their own; means over a clip's
-                windows and over the time in these.
+                windows and over time in each of them.
             identities: ``(N,)``.
         """
         if len(set(identities)) < CV_FOLDS:
@@ -155,11 +155,11 @@ class OODDetector:
         """Distances of a file's features, each ``(D,)``, as multiples of the limits.
 
         Returns:
-            By stream, ``audio`` and ``visual``, the largest of its features, and ``joint``, the mean over all
-            features; above 1 in any of them the file is out of distribution.
+            For each stream, ``audio`` and ``visual``, the largest of its features, and ``joint``, the mean
+            over all features; if any exceeds 1, the file is out of distribution.
 
         Raises:
-            AVFFError: there are other features than those that were fitted, or of another length.
+            AVFFError: the features are not those that were fitted, or have another length.
         """
         scores = {"audio": 0.0, "visual": 0.0}
         distances = []
@@ -207,17 +207,17 @@ class OODDetector:
                 (limit,) = arrays[f"{name}.limit"]
                 if mean.ndim != 1 or precision.shape != mean.shape * 2 or not 0 < limit < np.inf:
                     raise ValueError(f"shapes {mean.shape} and {precision.shape}, limit {limit}")
-                # With any other matrix a distance can be NaN, which is above no limit.
+                # With any other matrix a distance can be NaN, which exceeds no limit.
                 if not mean.size or not np.isfinite(mean).all() or not _is_positive(precision):
                     raise ValueError(f"{name}.mean and {name}.precision are those of no distribution")
                 detectors[name] = MahalanobisDetector(mean, precision, float(limit))
         except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise AVFFError(f"{path} cannot be read ({error}); copy the checkpoint anew") from None
+            raise AVFFError(f"{path} cannot be read ({error}); copy the checkpoint again") from None
         return cls(detectors, float(joint_limit))
 
 
 def _is_positive(matrix: np.ndarray) -> bool:
-    """Whether a square matrix is finite and positive definite, but for the rounding to float32."""
+    """Whether a square matrix is finite and, up to float32 rounding, positive definite."""
     if not np.isfinite(matrix).all():
         return False
     eigenvalues = np.linalg.eigvalsh(matrix + matrix.T)

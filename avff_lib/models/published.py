@@ -1,7 +1,7 @@
 """Published weights, mapped key by key: AudioMAE for audio; MARLIN or VideoMAE for video.
 
-Every key of a file is either mapped or known to belong to a part without use here (a mask token, a head for
-another task); any other key is an error. Each of them brings the preprocessing that it was trained on.
+Every key of a file is either mapped or known to belong to a part that is not used here (a mask token, a head
+for another task); any other key is an error. Each model comes with the preprocessing that it was trained on.
 """
 
 from __future__ import annotations
@@ -91,8 +91,8 @@ AUDIOMAE_KEYS = (
     (r"decoder_pred\.", "decoder.head."),
     (r"mask_token$|head\.|fc_norm\.", None),
 )
-# timm's fused parameter -> the separate ones that it is concatenated from; transformers renames the biases
-# when it saves.
+# timm's fused parameter -> the separate ones that it concatenates; transformers renames the biases when it
+# saves.
 QKV_KEYS = (
     ("qkv.weight", ("query.weight", "key.weight", "value.weight")),
     ("qkv.bias", ("q_bias", "v_bias")),
@@ -105,7 +105,7 @@ class PublishedWeights:
     """The weights of a published masked autoencoder under the names of `TokenEncoder` and `PatchDecoder`.
 
     Attributes:
-        name: where they are from, for messages.
+        name: where they come from, for messages.
         encoder: by name.
         decoder: by name; empty if the file holds none.
         settings: the preprocessing that they were trained on, as fields of an
@@ -160,7 +160,7 @@ def read_audiomae(name: str) -> PublishedWeights:
             f"{name} lacks cls_token or pos_embed, or the two differ in length; choose a complete "
             "AudioMAE checkpoint"
         )
-    # The first position is the class token's; those of the patches follow, time-major. The decoder drops it.
+    # The first position is the class token's, which the decoder drops; the patches' follow, time-major.
     positions = _rows(positions)
     encoder |= {"class_token": (token + positions[:1]).flatten(), "positions": positions[1:]}
     if "positions" in decoder:
@@ -174,9 +174,9 @@ def read_audiomae(name: str) -> PublishedWeights:
 def load_encoder(encoder: TokenEncoder, weights: PublishedWeights) -> None:
     """Load an encoder, strictly.
 
-    Of an AudioMAE for longer windows the positions of the first moments are used, which is right as long as
-    it has as many bands. VideoMAE's file holds no positions, since they are computed: sine-cosine codes of
-    the token's index.
+    If an AudioMAE was trained on longer windows, its positions of the first moments are used, which is right
+    as long as it has the same number of bands. VideoMAE's file holds no positions; they are computed as
+    sine-cosine codes of the token's index.
 
     Args:
         encoder: changed in place.
@@ -189,7 +189,7 @@ def load_encoder(encoder: TokenEncoder, weights: PublishedWeights) -> None:
 
 
 def load_decoder(decoder: PatchDecoder, weights: PublishedWeights) -> None:
-    """Load a decoder, strictly; where the file holds none, warn and leave it as it is.
+    """Load a decoder, strictly; if the file holds none, warn and leave it as it is.
 
     Args:
         decoder: changed in place.
@@ -211,12 +211,12 @@ def _load(
     count, dim = module.positions.shape
     state = _fuse_qkv(state)
     positions = _rows(state.get("positions", grid_positions((count,), dim)))
-    # For a video it is not known whether additional positions belong to more time or to larger frames.
+    # For video, additional positions may belong to longer windows or to larger frames.
     state["positions"] = positions[:count] if len(module.grid) == 2 else positions
     mismatched = sorted(state.keys() ^ expected.keys())
     if mismatched:
         first = mismatched[0]
-        where = "is missing from" if first in expected else f"is no weight of the {part}, but is in"
+        where = "is missing from" if first in expected else f"is not a weight of the {part}, but is in"
         raise AVFFError(
             f"{first} {where} the {part} of {name} ({len(mismatched)} such weights); choose a checkpoint of "
             "this size"
@@ -239,7 +239,7 @@ def _fuse_qkv(state: StateDict) -> StateDict:
     """Queries, keys and values in one matrix, as timm's attention has them.
 
     VideoMAE and MARLIN have no bias on the keys, as adding a constant to all keys does not change the
-    softmax; here it becomes 0. Incomplete sets stay as they are, and are then unexpected weights.
+    softmax; here it becomes 0. Incomplete sets stay as they are, and are reported as unexpected weights.
     """
     fused = dict(state)
     for attention in {key.rsplit(".attn.", 1)[0] + ".attn." for key in state if ".attn." in key}:
@@ -303,14 +303,14 @@ def _tensors(path: Path) -> StateDict:
         # AudioMAE's file also holds its training arguments, an argparse.Namespace of plain values.
         with torch.serialization.safe_globals([argparse.Namespace]):
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:  # torch advises to load the file without the check that it failed
+    except pickle.UnpicklingError:  # torch's own message advises loading without the check that failed
         raise AVFFError(
             f"{path} cannot be read as weights (it is damaged, or holds more than tensors and plain values); "
-            "copy the file anew"
+            "copy the file again"
         ) from None
-    except Exception as error:  # of a damaged pickle torch.load says anything from EOFError to KeyError
+    except Exception as error:  # on a damaged pickle torch.load raises anything from EOFError to KeyError
         reason = str(error).strip().split("\n")[0]
-        raise AVFFError(f"{path} cannot be read as weights ({reason}); copy the file anew") from None
+        raise AVFFError(f"{path} cannot be read as weights ({reason}); copy the file again") from None
     if isinstance(state, dict):
         state = state.get("model", state)
     if not isinstance(state, dict):
@@ -321,7 +321,7 @@ def _tensors(path: Path) -> StateDict:
 
 
 def _card(path: Path) -> dict[str, Any]:
-    """What a ``config.json`` states; nothing, if there is none or it is something else."""
+    """The contents of a ``config.json``; empty if there is none or it is something else."""
     try:
         card = json.loads(path.read_bytes())
     except (OSError, ValueError):

@@ -21,15 +21,15 @@ from avff_lib.nn.features import Features
 from avff_lib.nn.sequences import pool_to_steps, subtract_temporal_mean
 from avff_lib.preprocess.spec import InputSpec, MelSpec, ModelInputs
 
-DYNAMIC_RANGE = 40.0  # dB below a window's loudest band, to which softer ones are raised
-CONTRAST_STEP = 2  # frames in a slice of the contrastive loss: neighbours of 40 ms look the same
+DYNAMIC_RANGE = 40.0  # dB below a window's loudest band; softer ones are raised to this floor
+CONTRAST_STEP = 2  # frames in a slice of the contrastive loss: frames 40 ms apart look the same
 
 
 class MouthEncoder(nn.Module):
     """Frames of a mouth -> one vector per frame, which also depends on the four frames before and after it.
 
-    A window's mean picture is subtracted first. What is left is what moves: skin, beard, light and drawing
-    style are gone before any weight could depend on them.
+    The window's mean picture is subtracted first, and only what moves is left: skin, beard, light and drawing
+    style are gone before any weight can depend on them.
     """
 
     def __init__(self, image_size: int, width: int, dim: int) -> None:
@@ -56,14 +56,15 @@ class MouthEncoder(nn.Module):
         return self.time(vectors.transpose(1, 2)).transpose(1, 2)
 
     def center(self, grey: Tensor) -> Tensor:
-        """``(B, T, H, W)``, less the mean picture of each window."""
+        """``(B, T, H, W)``, minus the mean picture of each window."""
         return subtract_temporal_mean(grey)
 
 
 class VoiceEncoder(nn.Module):
     """Log-mel spectrogram -> one vector every four columns.
 
-    Each band's mean over the window is subtracted: the voice's colour, the room and the microphone are in it.
+    Each band's mean over the window, which holds the voice's timbre, the room and the microphone, is
+    subtracted.
     """
 
     def __init__(self, bands: int, width: int, dim: int) -> None:
@@ -106,12 +107,12 @@ def _temporal_head(before: int, width: int, dim: int, kernel: int) -> nn.Sequent
 
 
 class SyncNet(Detector):
-    """Synchrony of lips and voice: label 1 is "out of sync", whoever or whatever made it so.
+    """Synchrony of lips and voice: label 1 is "out of sync", whatever the cause.
 
     `fuse` compares each frame with the voice at every lag of up to ``config.max_lag`` frames. The logit is
-    the best agreement far from a lag of 0, less the best within ``config.tolerance``: genuine recordings
-    carry constant offsets of a frame or two, which are stated and not punished, and a clip is compared with
-    itself, so that a small or noisy mouth, which agrees less with any voice, does not count as out of sync.
+    the best agreement at lags beyond ``config.tolerance`` minus the best within it. Genuine recordings carry
+    constant offsets of a frame or two; these are reported and do not raise the score. As a clip is compared
+    with itself, a small or noisy mouth, which agrees less with any voice, does not count as out of sync.
     """
 
     config: SyncNetConfig
@@ -156,8 +157,8 @@ class SyncNet(Detector):
     def fuse(self, features: Features) -> Tensor:
         """``(B, T, L)``: agreement of each frame with the voice at each lag; its mean over T is the curve.
 
-        Frames whose partner lies outside the window are 0, and the others are scaled, so that the mean is
-        that over the pairs that there are.
+        Frames whose partner lies outside the window are 0, and the others are scaled so that the mean is over
+        the existing pairs only.
         """
         steps, reach = features.visual.shape[1], self.config.max_lag
         similarity = F.normalize(subtract_temporal_mean(features.visual), dim=-1) @ F.normalize(

@@ -14,9 +14,9 @@ from avff_lib.nn.sequences import pool_to_steps, subtract_temporal_mean
 class CrossModalFusion(nn.Module):
     """Cross-attention from video frames to audio steps, and an MLP over each frame and its audio.
 
-    Both streams stay sequences: attention over a pooled vector has a single key, its softmax is 1 whatever
-    the query, and nothing is fused. Time in seconds is added to queries and keys, so that a frame can attend
-    to the audio of its own moment.
+    Both streams stay sequences: attention over a pooled vector has a single key, its softmax is 1 for every
+    query, and nothing is fused. Codes of the time in seconds are added to queries and keys, so that a frame
+    can attend to the audio of its own moment.
     """
 
     def __init__(self, dim: int, heads: int, duration: float, dropout: float = 0.0) -> None:
@@ -29,7 +29,7 @@ class CrossModalFusion(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(2 * dim, dim), nn.GELU(), nn.Dropout(dropout), nn.Linear(dim, dim))
         with torch.no_grad():
             # Query and key projections start as the identity: the product of two time codes is largest at
-            # equal times, so attention starts as a look-up by time instead of a uniform average.
+            # equal times, so attention starts as a look-up by time, not as a uniform average.
             self.attention.in_proj_weight[: 2 * dim] = torch.eye(dim).repeat(2, 1)
 
     def attend(self, features: Features) -> tuple[Tensor, Tensor, Tensor]:
@@ -57,8 +57,8 @@ def agreement(features: Features) -> Tensor:
     """Agreement of the two streams' changes over time, channel by channel: ``(B, T, D)``.
 
     Its mean over the channels is the cosine similarity of the two changes, which the contrastive loss of
-    stage one increases for streams that belong together. An MLP over the concatenated streams would have to
-    learn this product anew.
+    stage one increases for matching streams. An MLP over the concatenated streams would have to relearn this
+    product.
     """
     visual = subtract_temporal_mean(features.visual)  # (B, T, D)
     audio = subtract_temporal_mean(pool_to_steps(features.audio, visual.shape[1]))

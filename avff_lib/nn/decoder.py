@@ -15,17 +15,17 @@ from avff_lib.nn.positions import grid_positions
 class WindowBlock(SwinTransformerV2CrBlock):
     """Attention within windows of a spectrogram's patches, as in AudioMAE's decoder.
 
-    timm's block of Swin V2 (norms behind attention and MLP, cosine attention, relative positions by a small
-    network), here on tokens in a row and with windows that are shifted over time alone.
+    timm's block of Swin V2 (norms after attention and MLP, cosine attention, relative positions by a small
+    network), here on a flat sequence of tokens, with windows shifted only over time.
     Source: Liu et al. 2022 (Swin Transformer V2), section 3; Huang et al. 2022 (AudioMAE), section 3.3.
     """
 
     def __init__(self, dim: int, heads: int, grid: tuple[int, int], window: int, *, shifted: bool) -> None:
-        """``grid`` of the tokens, time first; patches in a ``window`` along each axis."""
+        """``grid`` of the tokens, time first; number of patches in a ``window`` along each axis."""
         norm: Any = partial(nn.LayerNorm, eps=1e-6)
         super().__init__(dim, heads, grid, (window, window), init_values=None, norm_layer=norm)
         if shifted and grid[0] > window:
-            # timm shifts both axes; frequencies are no circle.
+            # timm shifts both axes, but frequencies do not wrap around.
             self.shift_size = (window // 2, 0)
             self.init_non_persistent_buffers()
 
@@ -38,7 +38,7 @@ class WindowBlock(SwinTransformerV2CrBlock):
 class PatchDecoder(nn.Module):
     """MAE decoder: features of all tokens, visible and predicted -> the values of every patch.
 
-    Narrow beside the encoder, with positions of its own.
+    It is narrower than the encoder and has its own positions.
     Source: He et al. 2022 (MAE), section 3; in AVFF that of MARLIN (Cai et al. 2023) for video and that of
     AudioMAE (Huang et al. 2022) for audio.
     """
@@ -55,7 +55,7 @@ class PatchDecoder(nn.Module):
         values: int,
         window: int = 0,
     ) -> None:
-        """``grid`` of the tokens, ``values`` in a patch, patches in a ``window``; 0 for global attention."""
+        """``grid`` of the tokens, ``values`` in a patch, patches in a ``window`` (0: global attention)."""
         super().__init__()
         self.grid, self.heads = grid, heads
         self.embed = nn.Linear(dim_in, dim)

@@ -1,8 +1,8 @@
-"""The detail path: traces that a generator leaves in one stream alone, too fine for tokens to carry.
+"""The detail path: traces that a generator leaves in a single stream, too fine for tokens to carry.
 
-A pasted mouth is slightly less sharp than the face around it, a seam trembles by a pixel, a vocoder smooths
+A pasted mouth is slightly less sharp than the face around it, a seam jitters by a pixel, a vocoder smooths
 the harmonics of a voice. A small transformer on patches, trained to tell moments apart, represents none of
-it.
+these.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from avff_lib.nn.sequences import pool_to_steps
 from avff_lib.utils import distributed
 
-FRAME_STRIDE = 4  # every so many frames one is analysed: traces last longer than that
+FRAME_STRIDE = 4  # one frame in so many is analysed: traces last longer than that
 SMOOTHING_KERNEL = 5  # pixels, side of the box whose mean is the smooth part of a frame
 POOL_GRID = 6  # rows and columns of the pooled maps: a mouth and the cheeks around it get cells of their own
 
@@ -22,8 +22,8 @@ POOL_GRID = 6  # rows and columns of the pooled maps: a mouth and the cheeks aro
 class DetailPath(nn.Module):
     """Two small convolutional networks, one on the frames' high frequencies, one on the spectrogram.
 
-    The idea is that of the noise residuals of image forensics (Fridrich and Kodovsky 2012; Zhou et al.
-    2018); it is no part of the AVFF paper.
+    The idea comes from the noise residuals of image forensics (Fridrich and Kodovsky 2012; Zhou et al. 2018);
+    it is not part of the AVFF paper.
     """
 
     def __init__(self, dim: int) -> None:
@@ -59,7 +59,7 @@ class DetailPath(nn.Module):
         # The strongest trace anywhere, and how much of each kind there is in each cell.
         visual = self.visual_out(torch.cat([maps.amax(dim=(2, 3)), self.places(maps)], dim=1))
         visual = visual.unflatten(0, frames.shape[:2])  # (B, T', dim)
-        level = spectrogram.mean(dim=(1, 2), keepdim=True)  # loudness is no trace
+        level = spectrogram.mean(dim=(1, 2), keepdim=True)  # loudness is not a trace
         maps = self.audio((spectrogram - level)[:, None])  # (B, 32, bands / 4, N / 4)
         pooled = torch.cat([maps.mean(dim=2), maps.amax(dim=2)], dim=1).mT  # (B, N / 4, 64)
         audio = self.audio_out(pool_to_steps(pooled, visual.shape[1]))  # (B, T', dim)
@@ -76,9 +76,9 @@ def high_pass(images: Tensor) -> Tensor:
 class SyncBatchNorm2d(nn.BatchNorm2d):
     """Batch normalisation over the rows of all processes, on CPU and GPU.
 
-    PyTorch's ``SyncBatchNorm`` runs on GPUs only. Normalisation within a sample would remove how much detail
-    there is at all: with group normalisation instead, revoiced clips had an AUC of 0.62 after 200 steps, with
-    this 0.99. Source: Ioffe and Szegedy 2015, section 3.
+    PyTorch's ``SyncBatchNorm`` runs only on GPUs. Normalisation within a sample would remove the overall
+    amount of detail: with group normalisation, revoiced clips had an AUC of 0.62 after 200 steps; with batch
+    normalisation, 0.99. Source: Ioffe and Szegedy 2015, section 3.
     """
 
     running_mean: Tensor
@@ -93,7 +93,7 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         values = maps.float()
         mean = distributed.gathered(values.mean(dim=(0, 2, 3))[None]).mean(dim=0)  # (C,)
         values = values - mean[:, None, None]
-        # In two passes: the difference of two large sums would be inaccurate where a map is flat.
+        # Two passes: on a flat map, the difference of two large sums would be inaccurate.
         variance = distributed.gathered(values.square().mean(dim=(0, 2, 3))[None]).mean(dim=0)
         count = values[:, 0].numel() * distributed.world_size()
         with torch.no_grad():

@@ -38,7 +38,7 @@ def index_features(features: Features, rows: Sequence[int]) -> Features:
 
 
 def cat_features(parts: Sequence[Features]) -> Features:
-    """Concatenate features along the batch axis; either all have detail or none has."""
+    """Concatenate features along the batch axis; detail features must be in all of them or in none."""
     details = [part.detail for part in parts if part.detail is not None]
     return Features(
         audio=torch.cat([part.audio for part in parts]),

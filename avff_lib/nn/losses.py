@@ -16,13 +16,13 @@ def info_nce(audio: Tensor, visual: Tensor, temperature: float | Tensor) -> Tens
 
     Args:
         audio, visual: ``(N, D)``, not normalised; they are compared by cosine similarity.
-        temperature: above 0, fixed or learned; the lower, the more the hardest negatives weigh.
+        temperature: above 0, fixed or learned; a lower one gives more weight to the hardest negatives.
 
     Returns:
-        Scalar; log N at chance, 0 when every pair is told from all others. Source: van den Oord et al.
+        Scalar; log N at chance, 0 when every pair is told apart from all others. Source: van den Oord et al.
         2018, equation 4; both directions as in CLIP (Radford et al. 2021).
     """
-    # bfloat16 rounds cosines that differ by less than 0.004 to the same value, and little would be learned.
+    # bfloat16 rounds cosines that differ by less than 0.004 to the same value, which hampers learning.
     with torch.autocast(audio.device.type, enabled=False):
         similarity = F.normalize(audio.float(), dim=-1) @ F.normalize(visual.float(), dim=-1).T  # (N, N)
     target = torch.arange(len(similarity), device=similarity.device)
@@ -31,7 +31,7 @@ def info_nce(audio: Tensor, visual: Tensor, temperature: float | Tensor) -> Tens
 
 
 def masked_mse(predicted: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """Mean squared error over the masked steps only; visible steps need no prediction.
+    """Mean squared error over the masked steps only.
 
     Args:
         predicted, target: ``(B, T, D)``.
@@ -61,7 +61,7 @@ def wasserstein_generator_loss(fake_scores: Tensor) -> Tensor:
 def wasserstein_critic_loss(real_scores: Tensor, fake_scores: Tensor) -> Tensor:
     """The critic's loss: mean score of reconstructed patches minus that of real ones. Any shapes -> scalar.
 
-    The reconstructions are to be detached, so that this gradient does not reach the generator.
+    Pass detached reconstructions, so that this gradient does not reach the generator.
     """
     return fake_scores.mean() - real_scores.mean()
 
@@ -71,7 +71,7 @@ def gradient_penalty(
 ) -> Tensor:
     """WGAN-GP: squared distance from 1 of the critic's gradient norm, between real and reconstructed patches.
 
-    Without it nothing bounds a critic, and its scores can grow without limit.
+    It bounds the critic, whose scores could otherwise grow without limit.
 
     Args:
         critic: patches ``(..., values)`` -> scores ``(...)``.

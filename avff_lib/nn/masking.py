@@ -11,12 +11,12 @@ from avff_lib.utils import distributed
 def complementary_slices(batch: int, slices: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Draw half of the slices of each sample to be visible in the video, the others in the audio.
 
-    What is masked in one stream is therefore visible in the other at the same moment.
+    Every slice is thus masked in one stream and visible in the other.
 
     Args:
         batch: number of samples, each with a draw of its own.
-        slices: of time; even.
-        generator: of the draws.
+        slices: number of slices of time; even.
+        generator: for the draws.
 
     Returns:
         Visible slices of the video and of the audio, each ``(batch, slices / 2)`` int64 in ascending order.

@@ -1,7 +1,7 @@
 """Spectrograms and videos as patches, always *time-major*: a slice of tokens is a slice of time.
 
-Tokens of one moment are adjacent, and moments follow each other. In frequency-major order one eighth of the
-tokens would be one frequency band over the whole clip, and masking it would mask no moment at all.
+Tokens of one moment are adjacent, and moments follow each other. In frequency-major order, one eighth of the
+tokens would be a frequency band over the whole clip, and masking it would mask no moment at all.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class TubeletEmbed(nn.Module):
 class ConvStemTubeletEmbed(nn.Module):
     """Tubelets of the feature maps of a small convolutional stem, instead of pixels.
 
-    Lips look alike wherever in a patch they are: a transformer has to learn that, convolutions have it built
-    in, and a small model on few clips needs it. Source: Xiao et al. 2021 (Early convolutions help
+    Lips look the same anywhere in a patch. Convolutions have this built in; a transformer has to learn it,
+    which a small model cannot do from few clips. Source: Xiao et al. 2021 (Early convolutions help
     transformers see better), section 4.
     """
 

@@ -10,12 +10,12 @@ def time_positions(steps: int, dim: int, duration: float) -> Tensor:
     """Sine-cosine codes of the middle of each of ``steps`` equal parts of a window.
 
     16 video steps and 49 audio steps over the same window get codes on the same clock: equal times have
-    equal codes, whatever the rate.
+    equal codes at any rate.
 
     Args:
-        steps: parts of the window.
+        steps: number of parts of the window.
         dim: length of a code; even.
-        duration: of the window, in seconds.
+        duration: length of the window in seconds.
 
     Returns:
         ``(steps, dim)`` float32 in [-1, 1]; sine and cosine of one frequency in neighbouring channels, with
@@ -30,8 +30,8 @@ def time_positions(steps: int, dim: int, duration: float) -> Tensor:
 def grid_positions(grid: tuple[int, ...], dim: int) -> Tensor:
     """Sine-cosine codes of the positions of a grid, its last axis running fastest.
 
-    Each axis gets an equal share of the channels, and in it sine and cosine of the index at periods
-    from 2 pi to 20,000 pi.
+    Each axis gets an equal share of the channels, which hold sine and cosine of its index at periods from
+    2 pi to 20,000 pi.
 
     Args:
         grid: number of positions along each axis, such as (time, frequency) or (time, row, column).
@@ -41,7 +41,7 @@ def grid_positions(grid: tuple[int, ...], dim: int) -> Tensor:
         ``(positions, dim)`` float32 in [-1, 1]. Source: Vaswani et al. 2017, section 3.5, for each axis.
     """
     share = dim // len(grid)
-    # In double precision: the angles reach thousands, and a float32 sine of them is off in the fourth digit.
+    # In double precision: the angles reach thousands, where a float32 sine is off in the fourth digit.
     rates = 10_000 ** -(torch.arange(0, share, 2, dtype=torch.float64) / share)  # (share / 2,)
     index = torch.cartesian_prod(*(torch.arange(length) for length in grid)).reshape(-1, len(grid))
     angles = index[..., None] * rates  # (positions, axes, share / 2)

@@ -6,15 +6,15 @@ from torch import Tensor, nn
 
 
 class PatchReduction(nn.Module):
-    """Weights over the patches of a window, which are learned: one vector for all of them.
+    """Learned weights over the patches of a window: one vector for all of them.
 
-    Which patch counts is known from its place, so a window has as many patches as the reduction was made for.
+    A patch's weight depends on its position, so the number of patches in a window is fixed.
     Source: Oorloff et al. 2024 (AVFF), where a network for each stream reduces its patches to one vector; its
-    layers are not known, these two are ours.
+    layers are not known; these two are ours.
     """
 
     def __init__(self, patches: int, hidden: int) -> None:
-        """``patches`` of a window, ``hidden`` units between the two layers."""
+        """Number of ``patches`` in a window; ``hidden`` units between the two layers."""
         super().__init__()
         self.mlp = nn.Sequential(nn.Linear(patches, hidden), nn.GELU(), nn.Linear(hidden, 1))
 
@@ -24,10 +24,10 @@ class PatchReduction(nn.Module):
 
 
 class SliceReduction(nn.Module):
-    """A layer for each patch, and the mean over the patches of a slice: one vector per moment."""
+    """A layer applied to each patch, and the mean over the patches of a slice: one vector per moment."""
 
     def __init__(self, dim: int, reduced: int) -> None:
-        """``dim`` of a patch's features, ``reduced`` length of a vector."""
+        """``dim`` of a patch's features; ``reduced``, the length of the resulting vector."""
         super().__init__()
         # No norm at the end: normalised channels have mean 0 for every clip.
         self.mlp = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, reduced), nn.GELU())

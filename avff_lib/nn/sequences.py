@@ -17,7 +17,7 @@ def pool_to_steps(sequence: Tensor, steps: int) -> Tensor:
 def subtract_temporal_mean(sequence: Tensor) -> Tensor:
     """A sequence ``(B, N, D)`` minus its own mean over time.
 
-    What is constant in a window (the identity, the light, the room) cannot tell its moments apart.
+    Whatever is constant in a window (the identity, the light, the room) cannot tell its moments apart.
     """
     return sequence - sequence.mean(dim=1, keepdim=True)
 
@@ -25,7 +25,7 @@ def subtract_temporal_mean(sequence: Tensor) -> Tensor:
 class RunningMeanCentering(nn.Module):
     """Subtracts what all windows share at each position of a sequence: the code of that position.
 
-    In training it is the mean of the batch, in evaluation mode a running mean of it, so that a score does not
+    In training this is the mean of the batch, in evaluation mode a running mean, so that a score does not
     depend on the rest of the batch. Source: the centring of batch normalisation (Ioffe and Szegedy 2015,
     section 3).
     """

@@ -11,13 +11,13 @@ from avff_lib.nn.blocks import Block
 class SliceTranslator(nn.Module):
     """Tokens of one stream -> predicted tokens of the other stream at the same moment.
 
-    One linear layer over the token axis gives the number of tokens, one block mixes them. Slices do not
-    attend to each other: a moment is predicted from itself alone.
+    A linear layer over the token axis changes the number of tokens; a block mixes them. Slices do not attend
+    to each other: each moment is predicted only from itself.
     Source: Oorloff et al. 2024 (AVFF), figure 1; one layer and one block as commonly re-implemented.
     """
 
     def __init__(self, tokens_in: int, tokens_out: int, dim: int, heads: int) -> None:
-        """Tokens in a slice of either stream; ``dim`` of a token and attention ``heads``."""
+        """Tokens in a slice of each stream; ``dim`` of a token and attention ``heads``."""
         super().__init__()
         self.tokens = nn.Linear(tokens_in, tokens_out)
         self.block = Block(dim, heads)

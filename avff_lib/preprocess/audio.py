@@ -17,11 +17,11 @@ from avff_lib.preprocess.spec import FbankSpec, MelSpec
 def normalize_waveform(waveform: Float[Tensor, " s"]) -> Float[Tensor, " s"]:
     """Zero mean and unit variance, as in the training of wav2vec2-base.
 
-    Equal to ``Wav2Vec2FeatureExtractor(do_normalize=True)``, including its 1e-7 under the root, so that
-    silence and any other constant become zeros instead of NaN.
+    Equal to ``Wav2Vec2FeatureExtractor(do_normalize=True)``, including its 1e-7 under the root, which turns
+    silence and any other constant into zeros instead of NaN.
 
     Args:
-        waveform: ``(S,)`` float32, any scale.
+        waveform: ``(S,)`` float32, on any scale.
 
     Returns:
         ``(S,)`` float32.
@@ -37,8 +37,8 @@ def log_mel(
 
     Hann window, power, HTK mel scale from 0 Hz to half the sample rate; 0 dB is a power of 1. Powers
     below 1e-10 count as 1e-10 (-100 dB), and values more than 80 dB below the clip's maximum are raised to
-    that floor. Column ``k`` is centred on ``k * hop_length / sample_rate`` seconds; the waveform is
-    reflected at both ends for the columns that reach beyond them.
+    that floor. Column ``k`` is centred on ``k * hop_length / sample_rate`` seconds; for columns that reach
+    beyond the ends, the waveform is reflected.
 
     Args:
         waveform: ``(S,)`` float32 in [-1, 1]; one clip at a time, as the 80 dB floor is the clip's own.
@@ -66,9 +66,9 @@ def fbank(
 ) -> Float[Tensor, "m n"]:
     """Kaldi's log filterbank, as AudioMAE was trained on it.
 
-    Windows of Hann's form, each without its mean and with pre-emphasis of 0.97; mel filters by Kaldi's
-    formula; the natural logarithm of the power, at least -15.9 (float32's epsilon). No column reaches beyond
-    the waveform, and there is no floor that depends on the rest of it.
+    Hann windows, each minus its mean and with pre-emphasis of 0.97; mel filters by Kaldi's formula; the
+    natural logarithm of the power, at least -15.9 (float32's epsilon). No column reaches beyond the waveform,
+    and no floor depends on the rest of it.
 
     Args:
         waveform: ``(S,)`` float32 in [-1, 1]; at least one window long.

@@ -16,7 +16,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 def resize_frames(frames: np.ndarray, size: int) -> UInt8[Tensor, "t 3 s s"]:
     """Resize the shorter side to ``size`` pixels and crop the centre square.
 
-    Resizing is bicubic with antialiasing, on bytes: a quarter of the memory traffic of floats.
+    Resizing is bicubic with antialiasing, on bytes, which take a quarter of the memory traffic of floats.
 
     Args:
         frames: ``(T, H, W, 3)`` uint8, RGB.

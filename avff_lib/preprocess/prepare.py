@@ -23,7 +23,7 @@ from avff_lib.preprocess.spec import InputSpec, MelSpec, ModelInputs
 def prepare(clip: Clip, spec: InputSpec) -> ModelInputs:
     """The first ``spec.duration`` seconds of a clip as model inputs.
 
-    Frames are those nearest to ``clip.start + spec.frame_times``; nothing is padded.
+    Uses the frames nearest to ``clip.start + spec.frame_times``; nothing is padded.
 
     Args:
         clip: at least ``spec.duration`` long and at ``spec.sample_rate``.
@@ -77,8 +77,8 @@ def read_window(
 
     Args:
         video_path: the media file.
-        start: start of the window in seconds. By default the window lies in the middle of the file, as the
-            beginning and the end hold silence, black frames and titles.
+        start: start of the window in seconds. By default the window lies in the middle of the file, since
+            beginnings and ends often hold silence, black frames and titles.
         duration: length of the window in seconds.
         sample_rate: rate that the audio is resampled to, in Hz.
 
@@ -95,7 +95,7 @@ def _read_window(
     sample_rate: int,
     frame_times: np.ndarray | None,
 ) -> Clip:
-    """`read_window`, with only the frames nearest to ``frame_times``, in seconds from its start."""
+    """`read_window`, with only the frames nearest to ``frame_times``, in seconds from the window's start."""
     clip = read_clip(video_path, start, duration, sample_rate=sample_rate, frame_times=frame_times)
     for sentence in clip.warnings:
         warnings.warn(f"{video_path}: {sentence}", stacklevel=3)
@@ -151,8 +151,8 @@ def extract_audio(
 ) -> tuple[Float[Tensor, " s"], Float[Tensor, "m n"]]:
     """Audio of one window of a file: the waveform and its log-mel spectrogram.
 
-    Wav2Vec2 expects the waveform after `normalize_waveform`, which `prepare` applies by itself. The video is
-    not decoded; only its times are read, so that the window is that of `extract_frames`.
+    Wav2Vec2 expects the waveform after `normalize_waveform`, which `prepare` applies itself. The video is not
+    decoded; only its times are read, so that the window is the same as in `extract_frames`.
 
     Args:
         video_path: the media file.

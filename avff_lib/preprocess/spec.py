@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-if TYPE_CHECKING:  # torch takes seconds to import, and the command line's help needs none of it
+if TYPE_CHECKING:  # torch takes seconds to import, and the command line's help does not need it
     import torch
     from jaxtyping import Float
     from torch import Tensor
@@ -57,12 +57,12 @@ class InputSpec:
         duration: seconds of both streams in one sample.
         frame_count: frames per sample, evenly spaced over ``duration``.
         image_size: height and width of a frame in pixels.
-        region: of the face that a frame shows: all of it, or the mouth, from below the nose to the chin,
-            which is placed by the face's landmarks.
+        region: part of the face that a frame shows: all of it, or the mouth, from below the nose to the chin,
+            placed by the face's landmarks.
         mean, std: per RGB channel, applied to values in [0, 1].
         sample_rate: of the audio, in Hz.
-        audio: ``"waveform"``, zero mean and unit variance; ``"mel"``, log-mel in dB; or ``"fbank"``, Kaldi's
-            filterbank in natural logarithms.
+        audio: ``"waveform"``, with zero mean and unit variance; ``"mel"``, log-mel in dB; or ``"fbank"``,
+            Kaldi's filterbank in natural logarithms.
         mel: settings used when ``audio == "mel"``.
         fbank: settings used when ``audio == "fbank"``.
     """
@@ -80,7 +80,7 @@ class InputSpec:
 
     @property
     def frame_times(self) -> np.ndarray:
-        """``(frame_count,)`` times in seconds from the window's start, at the middle of equal parts."""
+        """``(frame_count,)`` times in seconds from the window's start, in the middle of equal parts."""
         return (np.arange(self.frame_count) + 0.5) * self.duration / self.frame_count
 
 

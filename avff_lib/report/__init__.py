@@ -1,4 +1,4 @@
-"""A page on the predictions for files: what, where, and on which evidence; it loads nothing."""
+"""A page on the predictions for files: labels, places and evidence, without external resources."""
 
 from avff_lib.report.page import Page
 

@@ -1,6 +1,6 @@
 """Lines and images of the page: SVG paths in a box of 100 x 100, and PNG in base64.
 
-The browser stretches the box to the available width; text is placed outside, so that it stays legible on a
+The browser stretches the box to the available width; text is outside the box, so that it stays legible on a
 phone.
 """
 
@@ -77,14 +77,14 @@ def face_line(
     """A value of a face over time as steps as wide as the windows' cells, with breaks where it is missing.
 
     Args:
-        windows: all of the file.
-        number: of the face.
-        clock: of the file.
+        windows: all windows of the file.
+        number: that of the face.
+        clock: that of the file.
         value: of each window, from ``low`` to 1.
         low: value at the lower edge.
     """
     values = [next((value(f) for f in w.faces if f.face == number and f.speaks), None) for w in windows]
-    group = -(-len(windows) // MAX_POINTS)  # of a long file the highest of neighbours
+    group = -(-len(windows) // MAX_POINTS)  # in a long file, the highest of each group of neighbours
     cells, path, drawing = window_cells(windows), [], False
     for first in range(0, len(windows), group):
         heights = [height for height in values[first : first + group] if height is not None]
@@ -97,7 +97,7 @@ def face_line(
 
 
 def waveform_outline(peaks: Sequence[float]) -> str:
-    """Level of the audio as a band about the middle, scaled to its peak."""
+    """Level of the audio as a band around the middle, scaled to its peak."""
     values = np.asarray(peaks, float)
     parts = np.array_split(values, min(len(values), MAX_POINTS))
     heights = np.array([part.max() for part in parts])
@@ -109,7 +109,7 @@ def waveform_outline(peaks: Sequence[float]) -> str:
 
 
 def spectrogram(waveform: np.ndarray, sample_rate: int) -> tuple[str, list[tuple[float, str]]]:
-    """A log-mel spectrogram as PNG, low frequencies below, and its labels with their height in per cent."""
+    """A log-mel spectrogram as PNG, low frequencies at the bottom; its labels with heights in per cent."""
     levels = log_mel(torch.from_numpy(waveform), sample_rate, MEL).numpy()  # (M, N)
     shade = np.clip(1 + (levels - levels.max()) / DECIBELS, 0, 1)
     from matplotlib import colormaps  # here, since Matplotlib takes a while to import

@@ -1,4 +1,4 @@
-"""What an evaluation prints and writes: tables and figures."""
+"""The tables and figures of an evaluation, printed and written."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def print_summary(console: Console, metrics: dict[str, Any], model: Detector) ->
         counts = f"{block['real']}+{block['fake']} ({block['identities']})"
         # As text, since a name with brackets would be parsed as markup.
         table.add_row(Text(f"group {name}" if by == "group" else name), *cells, counts)
-    if not console.is_terminal:  # a file or a pipe takes lines of any length, so no name is cut
+    if not console.is_terminal:  # files and pipes take lines of any length, so names are not cut
         console.width = max(console.width, console.measure(table).maximum)
     console.print(table)
     for sentence in summary_notes(metrics, model):
@@ -78,7 +78,7 @@ def summary_notes(metrics: dict[str, Any], model: Detector) -> list[str]:
 
 
 def _labels_note(selective: dict[str, Any]) -> str:
-    """What the labels say, undetermined ones apart."""
+    """Coverage and error rates of the labels, and the reasons for undetermined ones."""
     parts = [f"{selective['coverage']:.1%} of the {selective['clips']} videos"]
     for rate, text in (
         ("risk", "{:.1%} of these wrongly"),
@@ -95,14 +95,14 @@ def _labels_note(selective: dict[str, Any]) -> str:
 def write_folder(
     model: Detector, scored: Sequence[ClipScores], metrics: dict[str, Any], data: Path, out: Path
 ) -> None:
-    """Write table.csv, scores.csv and the figures to a folder; no file is left half written.
+    """Write table.csv, scores.csv and the figures to a folder; no file is left incomplete.
 
     Args:
         model: the detector.
         scored: by `avff_lib.evaluation.evaluate.score_readable`.
         metrics: by `avff_lib.evaluation.evaluate.evaluate_scores`.
-        data: folder of the dataset, which paths in scores.csv are relative to.
-        out: exists.
+        data: folder of the dataset; paths in scores.csv are relative to it.
+        out: existing folder.
     """
     _write_csv(
         out / "table.csv", [_table_record(by, name, block) for by, name, block in metric_rows(metrics)]
@@ -150,7 +150,7 @@ def _score_record(entry: ClipScores, data: Path) -> dict[str, Any]:
 
 
 def _table_record(by: str, name: str, block: dict[str, Any]) -> dict[str, Any]:
-    """A row of table.csv; a metric that is not defined is an empty field."""
+    """A row of table.csv; an undefined metric is an empty field."""
     record = {"by": by, "name": name, **{kind: block[kind] for kind in ("real", "fake", "identities")}}
     for metric in METRICS:
         low, high = block.get("interval", {}).get(metric, ("", ""))

@@ -17,14 +17,14 @@ from avff_lib.models import Detector
 from avff_lib.report import charts
 from avff_lib.report.patching import patch_activations
 
-MAX_FACE_LINES = 4  # in one timeline, the selected face first; more could not be told apart
-MAX_FACE_ROWS = 12  # in the table of faces; each cut brings new ones, so a film has hundreds
+MAX_FACE_LINES = 4  # in one timeline, the selected face first; more lines are indistinguishable
+MAX_FACE_ROWS = 12  # in the table of faces; each cut starts new ones, so a film has hundreds
 AGREEMENT_LOW = -0.25  # lower end of the lane for agreement, which is rarely below
-MEANINGLESS: set[Reason] = {"out_of_distribution", "uncalibrated"}  # here scores are no probabilities
+MEANINGLESS: set[Reason] = {"out_of_distribution", "uncalibrated"}  # for these, scores are not probabilities
 
 
 class Page:
-    """A report of several files. Each section is kept as text only, so many files need little memory."""
+    """A report on several files. Sections are stored as text, so many files need little memory."""
 
     def __init__(self, model: Detector) -> None:
         self.model = model
@@ -55,7 +55,7 @@ class Page:
         """Write the section of one file."""
         file = analysis.prediction
         name = Path(file.path).name
-        # The sentence may hold folders of this machine, which do not belong on the page.
+        # The sentence may name folders of this machine, which do not belong on the page.
         error = file.error.replace(file.path, name) if file.error else None
         row = {"file": file, "name": name, "error": error, "anchor": f"file-{len(self._rows) + 1}"}
         evidence = analysis.evidence
@@ -71,14 +71,14 @@ class Page:
 
 
 def _draw(model: Detector, file: FilePrediction, evidence: FileEvidence) -> dict[str, Any]:
-    """Everything in a section that is an image, a line, or computed for one."""
+    """The images and lines of a section, and everything computed for them."""
     clock = charts.Clock(file.windows[0].start, file.windows[-1].end)
     order = sorted(file.faces, key=lambda face: (face.number != file.face, -face.windows))
     shown = [face.number for face in order if face.windows][:MAX_FACE_LINES]
     scores = np.array([s.score for w in file.windows for s in w.faces if s.face == file.face and s.speaks])
     suspect = evidence.most_suspicious
     assert suspect is not None  # at least one window was scored
-    assert file.calibration is not None  # likewise
+    assert file.calibration is not None  # for the same reason
     image, marks = charts.spectrogram(suspect.waveform, suspect.sample_rate)
     return {
         "meaningless": not MEANINGLESS.isdisjoint(file.reasons),

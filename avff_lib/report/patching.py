@@ -17,7 +17,7 @@ MIN_SCORE_DIFFERENCE = 0.2  # between two windows, for their comparison to show 
 
 @dataclass(frozen=True)
 class Patch:
-    """A part of the most suspicious window replaced by the reference window's, and the score it has then."""
+    """A part of the most suspicious window, replaced by the reference window's, and the resulting score."""
 
     part: str
     score: float
@@ -25,15 +25,15 @@ class Patch:
 
 @dataclass(frozen=True)
 class PatchingResult:
-    """What can be said of the most suspicious window; see `patch_activations`.
+    """Findings on the most suspicious window; see `patch_activations`.
 
     Attributes:
         agreement: of lips and voice, in [-1, 1].
         by_chance: mean and standard deviation of the agreement of faces in this file with the audio of
-            *other* windows; None where the file is too short.
+            *other* windows; None if the file is too short.
         reference_start: start of the same face's least suspicious window, in seconds.
         reference_score: of that window.
-        patches: each part replaced alone; empty where the two windows score about alike.
+        patches: each part, replaced alone; empty if the two windows score about the same.
     """
 
     agreement: float
@@ -46,13 +46,13 @@ class PatchingResult:
 def patch_activations(model: Detector, evidence: FileEvidence) -> PatchingResult:
     """Compare the most suspicious window of a file with the least suspicious one of the same face.
 
-    Each kind of evidence is taken from the reference window instead, one at a time, and the window is scored
-    again. Where the score falls most, there the suspicion came from. The comparison is inside one file, so it
-    tells nothing of a file that is fake, or real, throughout; parts can also act together, so the falls need
-    not add up. The method is activation patching (Vig et al., 2020, arXiv 2004.12265).
+    Each kind of evidence in turn is replaced by that of the reference window, and the window is scored again.
+    The part whose replacement lowers the score most caused the suspicion. The comparison is inside one file,
+    so it is uninformative for a file that is fake, or real, throughout; parts can also act together, so the
+    drops need not add up. The method is activation patching (Vig et al., 2020, arXiv 2004.12265).
 
     Args:
-        model: that scored the file.
+        model: the detector that scored the file.
         evidence: of a file in which at least one window was scored.
     """
     suspect, mismatched = evidence.most_suspicious, evidence.mismatched_agreement

@@ -30,7 +30,7 @@ def room_and_noise(
     """
     tail = np.arange(int(reverberation * SAMPLE_RATE)) / SAMPLE_RATE
     echoes = rng.standard_normal(len(tail)) * 10 ** (-3 * tail / reverberation)
-    echoes[: int(0.003 * SAMPLE_RATE)] = 0  # no wall is nearer than half a metre
+    echoes[: int(0.003 * SAMPLE_RATE)] = 0  # no wall is closer than half a metre
     echoes *= rng.uniform(0.3, 0.7) / np.sqrt(np.sum(echoes**2))
     echoes[0] = 1
     wet = fftconvolve(waveform, echoes)[: len(waveform)]
@@ -45,8 +45,8 @@ def room_and_noise(
 def channel(waveform: np.ndarray, rng: np.random.Generator, *, snr_db: float, level: float) -> np.ndarray:
     """The channel of a finished recording, real or fake: hiss, a compressor, and a level.
 
-    A vocoder changes the phases and so raises the peaks: without the compressor the peaks alone would tell
-    its voices from real ones.
+    A vocoder changes the phases and so raises the peaks: without the compressor, the peaks alone would
+    distinguish its voices from real ones.
 
     Args:
         waveform: ``(S,)`` float32.
@@ -64,7 +64,7 @@ def channel(waveform: np.ndarray, rng: np.random.Generator, *, snr_db: float, le
 
 
 def compress(waveform: np.ndarray, crest: float) -> np.ndarray:
-    """Compress the peaks of ``(S,)`` at RMS 1 softly to the crest factor ``crest``; lower ones stay."""
+    """Compress the peaks of ``(S,)`` at RMS 1 softly to the crest factor ``crest``; lower peaks stay."""
 
     def bend(ceiling: float) -> np.ndarray:
         return np.tanh(waveform / ceiling)
@@ -84,7 +84,7 @@ def vocode(waveform: np.ndarray, seed: int, *, n_mels: int = 64, iterations: int
     """Resynthesise a recording from its mel spectrogram, as neural vocoders do.
 
     The mel spectrogram is mapped to a linear one by the pseudo-inverse of the filters, and the phases are
-    estimated by the algorithm of Griffin and Lim (1984, doi:10.1109/TASSP.1984.1164317). The loss of fine
+    estimated with the algorithm of Griffin and Lim (1984, doi:10.1109/TASSP.1984.1164317). The loss of fine
     harmonics and true phases is the trace of the fake.
 
     Args:

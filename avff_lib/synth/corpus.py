@@ -19,23 +19,23 @@ from avff_lib.utils.parallel import parallel_map
 
 REAL_SHARE = 0.4  # of the clips
 PARTIAL_SHARE = 0.35  # of the fakes whose method can be partial
-CORPUS_VERSION = 2  # to be raised when the same settings give other clips
+CORPUS_VERSION = 2  # raise it when the same settings give other clips
 
 
 def plan_corpus(
     clips: int, identities: int, seed: int = 0, level: str = "medium", methods: Iterable[str] = FAKES
 ) -> list[ClipPlan]:
-    """Plan who says what in each clip, and how it is faked, without making the clips.
+    """Plan the person, words and forgery of each clip, without making the clips.
 
-    Two in five clips are real; the methods share the rest evenly. Identities, and with them voices and
-    backgrounds, belong to one split only (70/10/20 %), as sources and as donors; so do words.
+    Two in five clips are real; the methods share the rest evenly. Identities, with their voices and
+    backgrounds, belong to only one split (70/10/20 %), as sources and as donors; so do words.
 
     Args:
         clips: number of clips, at least 1.
         identities: number of identities, at least 6.
         seed: the same seed gives the same corpus.
         level: a key of `LEVELS`.
-        methods: of faking, names in `FAKES`; with none all clips are real.
+        methods: of faking, names in `FAKES`; with none, all clips are real.
 
     Raises:
         AVFFError: a number is too small, or a name is unknown.
@@ -128,13 +128,13 @@ def write_corpus(
     """Write a corpus as MP4 files and a ``manifest.csv``.
 
     It can be interrupted: called again with the same settings, it keeps the files that exist. The manifest is
-    written last, so that a folder with a manifest is complete. Worker processes are spawned, so a script must
-    call this under ``if __name__ == "__main__":``.
+    written last, so a folder with a manifest is complete. Worker processes are spawned, so a script must call
+    this under ``if __name__ == "__main__":``.
 
     Args:
         out: folder, created if it does not exist.
         clips, identities, seed, level, methods: see `plan_corpus`.
-        workers: number of processes; by default that of the processors. The files do not depend on it.
+        workers: number of processes; by default one per processor. The files do not depend on it.
 
     Returns:
         Path of the manifest.
@@ -166,7 +166,7 @@ def write_corpus(
 
 def _make(plans: list[ClipPlan], out: Path, workers: int, done: int) -> None:
     """Make the clips of ``plans`` in ``workers`` processes."""
-    # Always in worker processes, even if it is one: these use a single thread, and the threads of numerical
+    # Always in worker processes, even in just one: these use a single thread, and the threads of numerical
     # libraries could change the last bits of a sum.
     written = parallel_map(
         functools.partial(_write, out), plans, min(workers, len(plans)), description=str(out), done=done

@@ -18,13 +18,13 @@ from avff_lib.synth.portrait import CENTER_X, EYE_Y, MOUTH_Y, SUPERSAMPLING, Ide
 FRAME_RATE = 25.0  # frames per second
 JAW_DROP = 0.050  # of the chin at full opening, in fractions of the frame
 LIP_OPENING = 0.078  # height of the fully open mouth
-PIVOT = (CENTER_X, 0.86)  # the neck, about which the head rolls
+PIVOT = (CENTER_X, 0.86)  # the neck, around which the head rolls
 FIXED_POINT_BITS = 4  # cv2 takes polygon corners in 1/16 pixels
 
 
 @dataclass(frozen=True, eq=False)
 class Motion:
-    """How the head moves; arrays over frames.
+    """Motion of the head; arrays over frames.
 
     Attributes:
         shift: ``(T, 2)`` right and down, in fractions of the frame.
@@ -46,7 +46,7 @@ class Motion:
 
     @classmethod
     def sample(cls, rng: np.random.Generator, n_frames: int) -> Motion:
-        """Draw ``n_frames`` frames of head sway, blinks, and glances at 25 frames a second."""
+        """Draw ``n_frames`` frames of head sway, blinks, and glances at 25 frames per second."""
         times = np.arange(n_frames) / FRAME_RATE
         sway = [_sway(rng, times) for _ in range(7)]
         place, size = rng.uniform(-0.02, 0.02, 2), rng.uniform(0.95, 1.04)
@@ -67,9 +67,9 @@ def render(
     """Draw the frames of a clip, before `camera`.
 
     Args:
-        identity: who speaks.
+        identity: the speaker.
         scene: background, clothes and light.
-        motion: how the head moves, T frames.
+        motion: motion of the head, T frames.
         mouth: ``(T, 5)`` mouth shapes in [0, 1]: opening, width, rounding, teeth, tongue.
         size: height and width of the frames in pixels.
 
@@ -113,7 +113,7 @@ def face_ellipse(identity: Identity, motion: Motion, size: int = 144) -> np.ndar
 
 
 def camera(frames: np.ndarray, scene: Scene, rng: np.random.Generator) -> np.ndarray:
-    """The effects of the recording: a microphone before the face, the lens, and the sensor.
+    """The effects of the recording: a microphone in front of the face, the lens, and the sensor.
 
     Args:
         frames: ``(T, H, W, 3)`` uint8, real or fake.
@@ -141,7 +141,7 @@ def camera(frames: np.ndarray, scene: Scene, rng: np.random.Generator) -> np.nda
 def _hold_microphone(
     frame: np.ndarray, when: tuple[float, float], now: float, hold: np.ndarray
 ) -> np.ndarray:
-    """The frame with a microphone, which rises from below at ``when[0]`` and is gone by ``when[1]``."""
+    """The frame with a microphone, which rises from below at ``when[0]`` and has gone by ``when[1]``."""
     size = len(frame)
     start, end = when
     raised = float(step(0, 0.25, np.array(min(now - start, end - now) / (end - start))))
@@ -308,7 +308,7 @@ def _rgba(colour: np.ndarray | tuple | int) -> tuple[float, ...] | int:
 
 
 def _pose(motion: Motion, i: int, share: float) -> np.ndarray:
-    """``(2, 3)`` map from the resting head to its place in the frame, in fractions of the frame."""
+    """``(2, 3)`` map from the resting head to its position in the frame, in fractions of the frame."""
     angle, scale = share * motion.roll[i], 1 + share * (motion.scale[i] - 1)
     cos, sin = scale * np.cos(angle), scale * np.sin(angle)
     turn = np.array(((cos, -sin), (sin, cos)))

@@ -1,8 +1,8 @@
 """The forgeries: which part of a recording each method replaces, and how hard it is to detect.
 
-The four categories are those of FakeAVCeleb (Khalid et al., 2021, arXiv 2108.05080). Two families are
-distinguished by their traces: *desynchronised* forgeries have clean streams, but lips and voice do not belong
-together; *artefact* forgeries are in sync, but a stream went through a generator.
+The four categories are those of FakeAVCeleb (Khalid et al., 2021, arXiv 2108.05080). The two families differ
+in their traces: *desynchronised* forgeries have clean streams, but lips and voice do not belong together;
+*artefact* forgeries are in sync, but a stream went through a generator.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class Method:
             the voice of a ``foreign`` identity.
         lips: driven by the speaker's ``own`` words, by ``other`` words, or by ``loudness`` alone.
         face: ``drawn`` as a whole; with the mouth ``blended`` in; ``swapped`` for another identity's; or
-            ``self_blended`` with itself, which takes a recording to begin with (`avff_lib.forge`).
+            ``self_blended`` with itself, which needs a recording (`avff_lib.forge`).
         vocoded: whether the audio is resynthesised from its mel spectrogram.
-        partial: whether a clip may be fake in one segment only.
+        partial: whether a clip may be fake in only one segment.
     """
 
     category: Literal["RVRA", "RVFA", "FVRA", "FVFA"]
@@ -45,7 +45,7 @@ class Method:
 
     @property
     def needs_donor(self) -> bool:
-        """Whether it uses the voice or the face of another identity."""
+        """Whether the method uses the voice or the face of another identity."""
         return self.voice == "foreign" or self.face == "swapped"
 
 
@@ -71,7 +71,7 @@ class Level:
     """Difficulty of a corpus; each pair is a range to draw from, the same for real and fake clips.
 
     Attributes:
-        jitter: natural lag of lips and voice, at most so many seconds.
+        jitter: largest natural lag of lips and voice, in seconds.
         shift: of a shifted voice, in seconds, in either direction.
         snr_db: of the speech over the background noise.
         reverberation: reverberation time of the rooms, in seconds.
@@ -79,7 +79,7 @@ class Level:
         mels: number of mel bands of the vocoder.
         iterations: of the vocoder's Griffin–Lim.
         quality: of blended mouths and swapped faces, 0 to 1.
-        occlusion: probability of a microphone before the mouth.
+        occlusion: probability of a microphone in front of the mouth.
         crf: H.264's constant rate factor; higher is coarser.
     """
 
@@ -139,7 +139,7 @@ def get_level(name: str) -> Level:
     """The level called ``name``.
 
     Raises:
-        AVFFError: there is none.
+        AVFFError: the level does not exist.
     """
     if name not in LEVELS:
         raise AVFFError(f"the level {name!r} does not exist; choose one of {', '.join(LEVELS)}")
@@ -167,9 +167,9 @@ def natural_lag(rng: np.random.Generator, times: np.ndarray, jitter: float) -> n
 
 
 def lips_from_loudness(own: Articulation, other: Articulation, waveform: np.ndarray) -> Articulation:
-    """``other`` with a mouth that opens by the loudness of ``own`` alone.
+    """``other`` with a mouth that opens only by the loudness of ``own``.
 
-    The openings have the distribution of the speaker's own ones and are ordered by loudness; the other
+    The openings have the distribution of the speaker's own openings and are ordered by loudness; the other
     columns come from ``other``.
 
     Args:

@@ -57,7 +57,7 @@ def paint_head(who: Identity, scene: Scene, n: int) -> np.ndarray:
     sheen = 0.75 + 0.9 * strands + 0.5 * bump(dx - 0.10 * scene.light[0], y - 0.22, 0.12, 0.045)
     hair = np.clip(hair_colour * scene.lamp * sheen[..., None], 0, 255)
     back, front = _hair_masks(who, rng, dx, y, radius, n)
-    if HAIR_STYLES[who.hair_style][3] > 0.6:  # the neck is seen between the locks
+    if HAIR_STYLES[who.hair_style][3] > 0.6:  # the neck is visible between the locks
         back = back * np.maximum(step(0.70, 0.66, y), step(0.0, 0.012, side - 0.60 * who.face_width))
     _over(layer, hair * 0.72, back)
 
@@ -253,7 +253,7 @@ def _strands(who: Identity, rng: np.random.Generator, dx: np.ndarray, y: np.ndar
 def _hair_masks(
     who: Identity, rng: np.random.Generator, dx: np.ndarray, y: np.ndarray, radius: np.ndarray, n: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Masks of the hair behind and before the face, each ``(n, n)`` in [0, 1]."""
+    """Masks of the hair behind and in front of the face, each ``(n, n)`` in [0, 1]."""
     stand_off, hairline, fall, hang, ragged = HAIR_STYLES[who.hair_style]
     if who.hair_style == "bald":
         none = np.zeros((n, n), np.float32)

@@ -2,8 +2,8 @@
 
 A face is a height field (an ellipsoid with bumps and dents) lit by one lamp, so that the shading of nose, eye
 sockets and chin is consistent. All coordinates are fractions of the frame:
-(0, 0) is the upper left corner, (1, 1) the lower right one; the head of a resting person is centred
-on ``CENTER_X`` and reaches from about 0.14 to 0.80.
+(0, 0) is the upper left corner, (1, 1) the lower right one; the head of a person at rest is centred
+on ``CENTER_X`` and extends from about 0.14 to 0.80.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ HAIRS = np.array(
 )
 GREY_HAIR = np.array((172, 170, 168), np.float32)
 IRISES = np.array([(70, 44, 28), (98, 66, 38), (110, 110, 66), (84, 116, 96), (86, 118, 146)], np.float32)
-# How far the hair stands off the head; where the hairline is in the middle and how fast it falls to
-# the temples; how far down the hair hangs (0: not below the ears); how ragged its outline is.
+# Distance of the hair from the head; position of the hairline in the middle and how fast it falls to the
+# temples; how far down the hair hangs (0: not below the ears); raggedness of its outline.
 HAIR_STYLES = {
     "bald": (0.0, 0.0, 0.0, 0.0, 0.0),
     "buzz": (0.008, 0.262, 2.6, 0.0, 0.0),
@@ -71,7 +71,7 @@ class Identity:
     hair: np.ndarray
     iris: np.ndarray
     hair_style: str
-    part: float  # where the hair is parted, right or left of the middle
+    part: float  # position of the parting, right or left of the middle
     beard: float  # 0 none, 0.3 stubble, 0.9 full
     glasses: bool
     freckles: float
@@ -165,7 +165,7 @@ class Scene:
 
     @classmethod
     def sample(cls, rng: np.random.Generator, *, occlusion: float = 0.0) -> Scene:
-        """Draw a random scene; ``occlusion`` is the probability of a microphone before the mouth."""
+        """Draw a random scene; ``occlusion`` is the probability of a microphone in front of the mouth."""
         light = np.array((rng.uniform(-0.75, 0.75), rng.uniform(-0.75, -0.25), 1.0))
         warmth = rng.uniform(-0.05, 0.07)
         start = rng.uniform(0.1, 0.6)

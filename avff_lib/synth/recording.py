@@ -1,8 +1,7 @@
 """The plan of a clip -> its frames and waveform, real or fake.
 
-Every random choice has a generator of its own, seeded by the plan and by the purpose's name, so that a fake
-clip
-and its real twin share all that the method does not change: words, pose, light, noise.
+Every random choice has its own generator, seeded by the plan and the name of its purpose, so that a fake clip
+and its real twin share everything that the method does not change: words, pose, light, noise.
 """
 
 from __future__ import annotations
@@ -25,8 +24,8 @@ DURATION = 3.2  # seconds of a clip
 FRAME_TIMES = np.arange(round(DURATION * FRAME_RATE)) / FRAME_RATE
 LEAD_SECONDS = 0.2  # of audio before and after the clip, so that it starts and ends within speech
 MARGIN_SECONDS = 0.8  # of articulation before and after the clip: the lead and the largest shift
-# Level of a clip in dB of full scale. If it were exactly the same for all, then the hundredth of a decibel by
-# which the AAC encoder lowers a vocoded voice would tell it from a recorded one.
+# Level of a clip in dB of full scale. If it were exactly the same for all, the hundredth of a decibel by
+# which the AAC encoder lowers a vocoded voice would distinguish it from a recorded one.
 LOUDNESS_RANGE_DB = (-25.0, -21.0)
 SCENES_PER_IDENTITY = 3
 LEXICON_SIZES = {"train": 420, "val": 80, "test": 120}  # words; no word is in two splits
@@ -129,7 +128,7 @@ def perform(plan: ClipPlan) -> Performance:
         voice_track = _cut(_utter(plan, "foreign", voice))
     dry_voice = speak(voice_track, voice, rng_for(plan.seed, "voice"))
 
-    # Lips and voice of a speaker are never exactly in sync, in real and in fake clips.
+    # Lips and voice of a speaker are never exactly in sync, neither in real nor in fake clips.
     lag = natural_lag(rng_for(plan.seed, "lag"), FRAME_TIMES, level.jitter)
     mouth_times = FRAME_TIMES + LEAD_SECONDS + lag
     mouth = own_mouth = _cut(own).mouth_at(mouth_times)
@@ -188,7 +187,7 @@ def film(plan: ClipPlan, performance: Performance) -> np.ndarray:
             region = mouth_ellipse(identity, motion)
             fake = retouch.blend_mouth(frames, other, region, quality=quality, rng=rng)
         else:
-            # Only the inner face is the donor's: hair and glasses stay those of the recording.
+            # Only the inner face is the donor's: hair and glasses remain those of the recording.
             donor = _face(plan.corpus_seed, _donor(plan)).lend_face(identity)
             other = render(donor, scene, motion, mouth)
             region = face_ellipse(identity, motion)

@@ -83,7 +83,7 @@ def soft_ellipse(ellipse: np.ndarray, size: int, softness: float) -> np.ndarray:
 
 
 def coarsened(image: np.ndarray, factor: float) -> np.ndarray:
-    """An image ``(H, W, 3)`` as it comes out of a generator of ``factor`` times less resolution."""
+    """An image ``(H, W, 3)`` as from a generator with ``factor`` times less resolution."""
     height, width = image.shape[:2]
     low = max(1, round(width / factor)), max(1, round(height / factor))
     coarse = cv2.resize(image, low, interpolation=cv2.INTER_AREA)

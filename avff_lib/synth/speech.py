@@ -6,7 +6,7 @@ doi:10.1121/1.1906875). Coarticulation is a weighted Gaussian smoothing of the p
 simple form of the dominance functions of Cohen and Massaro (1993).
 
 The same track holds mouth shapes and acoustic parameters, so lips and voice belong together until a forgery
-breaks that.
+separates them.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class Articulation:
 def articulate(phones: list[str], voice: Voice, duration: float, rng: np.random.Generator) -> Articulation:
     """The articulation track of phones, cropped to ``duration`` seconds at a random position.
 
-    The crop never starts or ends with the sentence itself, so no clip starts with silence.
+    The crop never starts or ends with the sentence, so no clip starts with silence.
 
     Raises:
         ValueError: the phones last less than ``duration`` + 0.6 s.
@@ -246,7 +246,7 @@ def _glottis(pitch: np.ndarray, count: int, voice: Voice) -> np.ndarray:
 
 
 WINDOW_LENGTH = 5 * HOP_LENGTH  # samples, 25 ms
-N_FFT = 1024  # a window and the ringing of the formants after it
+N_FFT = 1024  # a window, and the ringing of the formants after it
 
 
 def _spectra(source: np.ndarray) -> np.ndarray:

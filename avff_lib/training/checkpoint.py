@@ -1,4 +1,4 @@
-"""Saved states of a run: written whole or not at all, the last few kept, damage noticed."""
+"""Saved states of a run: written completely or not at all; the last few are kept; damage is detected."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Checkpoints:
     """The saved states of one run: the state of each of its parts, and its history.
 
     Args:
-        folder: of the run.
+        folder: the run's folder.
         run: what must be the same when the run is resumed.
-        parts: all that has a ``state_dict``, by name.
-        keep_last: number of states that are kept.
+        parts: everything that has a ``state_dict``, by name.
+        keep_last: number of states to keep.
     """
 
     def __init__(self, folder: Path, run: dict[str, Any], parts: dict[str, Any], keep_last: int) -> None:
@@ -52,13 +52,13 @@ class Checkpoints:
         """Load the newest undamaged state into the parts.
 
         Args:
-            steps: of the whole run; more than before extend it.
+            steps: length of the whole run; more than before extends it.
 
         Returns:
             The history up to that state; empty in a fresh folder.
 
         Raises:
-            AVFFError: the state is that of another run, or of one that is past ``steps`` already, or no saved
+            AVFFError: the state belongs to another run, or to one that is already past ``steps``, or no saved
                 state can be read.
         """
         for path in reversed(self.paths()):
@@ -71,12 +71,12 @@ class Checkpoints:
                 part.load_state_dict(saved[name])
             return saved["history"]
         if self.paths():
-            raise AVFFError(f"no saved state in {self.folder} is whole; empty the folder to start anew")
+            raise AVFFError(f"no saved state in {self.folder} is whole; empty the folder to start again")
         return []
 
     @contextmanager
     def report_full_disk(self, what: str) -> Iterator[None]:
-        """Turn a failure to write ``what`` into an `AVFFError` that names the last state that is safe."""
+        """Turn a failure to write ``what`` into an `AVFFError` that names the last undamaged state."""
         try:
             yield
         except (OSError, RuntimeError, SafetensorError) as error:
@@ -85,7 +85,7 @@ class Checkpoints:
             reason = str(error).strip().split("\n")[0]
             raise AVFFError(
                 f"{what} cannot be written to {self.folder} ({reason}); {safe}: make room and run the same "
-                "command again to go on"
+                "command again to continue"
             ) from error
 
     def _path(self, steps: int) -> Path:
@@ -97,18 +97,18 @@ class Checkpoints:
             if before != value:
                 raise AVFFError(
                     f"{self.folder} holds a run with another {name} ({before}, now {value}); choose another "
-                    "folder, or what the run was started with to go on"
+                    "folder, or restore the original settings to continue"
                 )
         done = len(saved["history"])
         if done > steps:
             raise AVFFError(
                 f"{self.folder} holds {done} steps of this run, more than the {steps} asked for; choose "
-                f"another folder, or at least {done} steps to go on"
+                f"another folder, or at least {done} steps to continue"
             )
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether the checksums in the file (it is a zip archive) are those of its contents."""
+    """Whether the file, a zip archive, matches its own checksums."""
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.testzip() is None

@@ -24,28 +24,28 @@ class TrainConfig:
     """Hyperparameters of a training run.
 
     Attributes:
-        steps: optimiser steps; more than before extend a run.
-        batch_size: windows a step, over all micro-batches and all processes together.
-        lr: highest learning rate, reached after the warm-up, then a cosine down to 0.
+        steps: number of optimiser steps; more than before extends a run.
+        batch_size: windows per step, over all micro-batches and processes together.
+        lr: peak learning rate, reached after the warm-up; a cosine then takes it down to 0.
         encoder_lr: the same for the two encoders; 0 freezes them.
         warmup: share of the steps spent on warming up.
         weight_decay: of AdamW, on matrices only.
         beta2: of AdamW; 0.999 by default, 0.95 in the pre-training of masked autoencoders.
-        clip_norm: largest norm of the gradient, which is scaled down to it.
-        save_every: steps between two saved states; a killed run loses at most these.
+        clip_norm: largest norm of the gradient; larger gradients are scaled down to it.
+        save_every: steps between two saved states; a killed run loses at most so many.
         seed: of the batches, dropout and masks.
-        identity_balanced: draw an identity first and then one of its clips, rather than any clip.
-        num_workers: processes that read training data ahead, with the same batches as any other number;
+        identity_balanced: draw an identity first and then one of its clips, instead of any clip.
+        num_workers: processes that read training data ahead; the batches do not depend on their number;
             0 reads between the steps.
-        precision: Fabric's name; ``"bf16-mixed"`` is faster where the processor has it.
-        accumulate: micro-batches whose gradients make one step, where a whole batch needs too much memory.
-            The contrast and batch normalisation then see the windows of a micro-batch only.
-        layer_decay: an encoder's block learns this much slower than the block behind it; 1 for all alike.
-        ema: how much of the average of the weights is kept at each step; 0 for no average.
-        checkpoint_blocks: compute the blocks of the encoders twice rather than remember them.
-        keep_last: saved states that are kept; with 2 a run survives a damaged file.
-        validate_every: steps between two validations, of which the last step is always one; 0 for none.
-        max_skipped: steps in a row that may be left out because their loss or gradient is not finite.
+        precision: Fabric's name; ``"bf16-mixed"`` is faster on processors that support it.
+        accumulate: number of micro-batches whose gradients make one step, for batches that need too much
+            memory. The contrast and batch normalisation then see only the windows of a micro-batch.
+        layer_decay: factor between the learning rates of an encoder's block and the next; 1 for equal rates.
+        ema: share of the averaged weights that is kept at each step; 0 for no average.
+        checkpoint_blocks: recompute the encoders' blocks in the backward pass instead of storing them.
+        keep_last: number of saved states to keep; with 2, a run survives a damaged file.
+        validate_every: steps between two validations; the last step is always validated; 0 for none.
+        max_skipped: steps in a row that may be skipped because their loss or gradient is not finite.
     """
 
     steps: int = 500

@@ -31,7 +31,7 @@ from avff_lib.training.objectives import Objective
 from avff_lib.training.optim import make_optimizers
 from avff_lib.utils.device import Device
 
-TIMING_BUDGET = 5.0  # seconds that a timed pass may take
+TIMING_BUDGET = 5.0  # seconds for a timed pass
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,12 @@ class DryRun:
     """What a training run would do.
 
     Attributes:
-        clips: how many the dataset lists, by split, label and method.
-        used: how many of them this stage learns from.
-        config: of the run.
-        parameters: by part of the model, all and those that would be trained.
+        clips: number of clips in the dataset, by split, label and method.
+        used: number of them that this stage trains on.
+        config: the run's settings.
+        parameters: number of all and of trained parameters, by part of the model.
         activations: bytes that a micro-batch keeps for its backward pass.
-        seconds: that a step takes.
+        seconds: time of a step.
         device: where it was timed.
         folder: what the run's folder holds, in one sentence.
     """
@@ -60,7 +60,7 @@ class DryRun:
 
     @property
     def memory(self) -> dict[str, int]:
-        """Bytes by what they are for; weights, gradients and averages are float32."""
+        """Bytes by purpose; weights, gradients and averages are float32."""
         everything, trained = (sum(counts) for counts in zip(*self.parameters.values(), strict=True))
         return {
             "weights": 4 * everything,
@@ -86,7 +86,7 @@ class DryRun:
             console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def lines(self) -> list[str]:
-        """One line each on config, steps, memory, time and folder."""
+        """A line each on config, steps, memory, time and folder."""
         config, memory = self.config, self.memory
         windows = config.steps * config.batch_size
         parts = ", ".join(f"{name} {_size(count)}" for name, count in memory.items() if count)
@@ -115,20 +115,20 @@ def dry_run(
 ) -> DryRun:
     """Measure a few passes on a copy of ``model``; nothing is changed and nothing is written.
 
-    Memory is what two small batches keep, and a straight line through both; time is that of two passes
-    of as many windows as take about `TIMING_BUDGET` seconds, and of two updates.
+    Memory is measured for two small batches and extrapolated by a straight line. Time is that of two passes,
+    with as many windows as take about `TIMING_BUDGET` seconds, and of two updates.
 
     Args:
-        model: to be trained.
+        model: the model to train.
         objective: one of `avff_lib.training.objectives`.
         dataset: as `avff_lib.training.loop.fit` takes it; a few clips will do.
-        rows: of the whole corpus.
-        used: how many of its clips this stage learns from.
-        config: of the run.
-        out: folder that the run would have.
+        rows: those of the whole corpus.
+        used: number of its clips that this stage trains on.
+        config: the run's settings.
+        out: folder that the run would use.
         device: as `avff_lib.training.loop.fit` takes it.
-        unknown: what a run in ``out`` cannot be asked for, by its name in
-            `avff_lib.training.identity.run_identity`, since ``model`` or ``dataset`` stand in for others.
+        unknown: names in `avff_lib.training.identity.run_identity` that cannot be compared with a run in
+            ``out``, since ``model`` or ``dataset`` stand in for others.
     """
     identity = run_identity(model, objective, config, dataset)
     known = {name: value for name, value in identity.items() if name not in unknown}
@@ -151,7 +151,7 @@ def dry_run(
 
 
 class _Trial:
-    """A copy of the model that is trained for a few passes and thrown away."""
+    """A copy of the model, trained for a few passes and thrown away."""
 
     def __init__(
         self,
@@ -164,7 +164,7 @@ class _Trial:
         self.fabric = make_fabric(config.precision, device)
         self.model = copy.deepcopy(model).to(self.fabric.device).train()
         self.model.set_grad_checkpointing(config.checkpoint_blocks)
-        self.optimizers = make_optimizers(self.model, config, self.fabric.device)  # freezes, too
+        self.optimizers = make_optimizers(self.model, config, self.fabric.device)  # also freezes
         self.objective, self.dataset, self.config = objective, dataset, config
 
     def run(self, size: int) -> tuple[int, float]:
@@ -188,7 +188,7 @@ class _Trial:
         return bytes_kept, time.perf_counter() - began
 
     def update(self) -> float:
-        """Seconds of an update of the weights; the first one allocates the averages and is not timed."""
+        """Seconds of a weight update; the first update allocates the averages and is not timed."""
         for _ in range(2):
             began = time.perf_counter()
             for optimizer in self.optimizers:
@@ -197,7 +197,7 @@ class _Trial:
         return time.perf_counter() - began
 
     def parameters(self) -> dict[str, tuple[int, int]]:
-        """By part of the model: all, and those that got a gradient."""
+        """Number of all parameters, and of those that received a gradient, by part of the model."""
         counts: dict[str, tuple[int, int]] = {}
         for name, parameter in self.model.named_parameters():
             part = name.split(".")[0]
@@ -213,7 +213,7 @@ class _Trial:
 
 @contextmanager
 def saved_storages(model: Detector) -> Iterator[dict[int, int]]:
-    """Collects the storages that autograd keeps meanwhile, by address, without the model's own weights."""
+    """Collect the storages that autograd keeps in this context, by address, without the model's weights."""
     own = {tensor.untyped_storage().data_ptr() for tensor in [*model.parameters(), *model.buffers()]}
     kept: dict[int, int] = {}
 

@@ -1,4 +1,4 @@
-"""Device, precision and number of processes: alone, or as a launcher started them."""
+"""Device, precision and number of processes: a single process, or those that a launcher started."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from avff_lib.utils.device import Device, pick_device
 
 
 class MixedPrecision(precision.MixedPrecision):
-    """bfloat16 where autocast finds it good enough, and nowhere else.
+    """bfloat16 only in the operations that autocast allows.
 
-    Fabric would round every input as well, to three digits, and with it the patches and decibels that
-    a model has to reconstruct.
+    Fabric would also round every input to three digits, including the patches and decibels that a model has
+    to reconstruct.
     """
 
     def convert_input(self, data: Any) -> Any:
@@ -26,10 +26,10 @@ class MixedPrecision(precision.MixedPrecision):
 
 
 class ReplicaStrategy(DDPStrategy):
-    """The same model in every process, its gradients added up by `avff_lib.utils.distributed.sum_gradients`.
+    """The same model in every process; `avff_lib.utils.distributed.sum_gradients` sums the gradients.
 
-    DistributedDataParallel, which Fabric would wrap around it, expects one loss whose gradient reaches every
-    parameter. Here a critic has a loss of its own, and each stage leaves out a part of the model.
+    DistributedDataParallel, which Fabric would wrap around the model, expects one loss whose gradient reaches
+    every parameter. Here critics have their own loss, and each stage leaves out a part of the model.
     """
 
     def setup_module(self, module: nn.Module) -> nn.Module:  # type: ignore[override]  # no wrapper here
@@ -37,19 +37,19 @@ class ReplicaStrategy(DDPStrategy):
 
 
 def make_fabric(name: Literal["32-true", "bf16-mixed"], device: Device = "auto") -> Fabric:
-    """Fabric at precision ``name``: one device or, under ``torchrun`` or ``fabric run``, one a process.
+    """Fabric at precision ``name``: one device or, under ``torchrun`` or ``fabric run``, one per process.
 
     Args:
-        name: of the precision.
+        name: Fabric's name of the precision.
         device: ``"auto"`` takes an accelerator if there is one.
 
     Raises:
-        AVFFError: there is no GPU that CUDA can use, and one is asked for.
+        AVFFError: a GPU was requested, but CUDA can use none.
     """
     launched = torch.distributed.is_torchelastic_launched()
     here = int(os.environ["LOCAL_WORLD_SIZE"]) if launched else 1
     pick_device(device)
-    if device == "auto" and (name != "32-true" or launched):  # which not every accelerator can do
+    if device == "auto" and (name != "32-true" or launched):  # not every accelerator supports these
         device = "cuda" if torch.cuda.is_available() else "cpu"
     fabric = Fabric(
         accelerator=device,
@@ -58,6 +58,6 @@ def make_fabric(name: Literal["32-true", "bf16-mixed"], device: Device = "auto")
         strategy=ReplicaStrategy() if launched else "auto",
         plugins=MixedPrecision(name, device) if name != "32-true" else None,
     )
-    if "LT_CLI_USED" not in os.environ:  # ``fabric run`` has launched what is made under it
+    if "LT_CLI_USED" not in os.environ:  # under ``fabric run`` the processes are launched already
         fabric.launch()
     return fabric

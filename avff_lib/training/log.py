@@ -18,7 +18,7 @@ from avff_lib.utils.atomic import atomic_write
 
 CSV_NAME = "log.csv"
 TENSORBOARD_NAME = "tensorboard"
-PLAIN_SECONDS = 10.0  # between two lines where there is no terminal for a bar
+PLAIN_SECONDS = 10.0  # between two lines if there is no terminal for a bar
 SHOWN_FIELDS = ("loss", "lr", "retrieval", "accuracy", "feature_std", "validation")
 PERCENTAGES = {"retrieval", "accuracy"}
 
@@ -26,17 +26,17 @@ PERCENTAGES = {"retrieval", "accuracy"}
 class TrainingLogger:
     """Writes the record of every step to the console, to ``log.csv`` and to TensorBoard.
 
-    The first record tells where a run is resumed: rows of that step and later ones, which a killed run had
-    written after its last saved state, are cut off, so no step occurs twice. The CSV has every step;
+    The first record's step is where a run is resumed: rows of that step and later ones, which a killed run
+    wrote after its last saved state, are removed, so no step occurs twice. The CSV has every step;
     TensorBoard's files may lack the last seconds before a kill.
 
-    The console shows a bar, or a line every `PLAIN_SECONDS` where stderr is no terminal or
-    ``TQDM_DISABLE`` is set.
+    The console shows a bar, or a line every `PLAIN_SECONDS` if stderr is not a terminal or ``TQDM_DISABLE``
+    is set.
 
     Args:
-        folder: of the run.
-        total: steps of the whole run.
-        batch_size: windows a step, for the throughput.
+        folder: the run's folder.
+        total: number of steps of the whole run.
+        batch_size: windows per step, for the throughput.
     """
 
     def __init__(self, folder: Path, total: int, batch_size: int) -> None:
@@ -45,7 +45,7 @@ class TrainingLogger:
         self.first: int | None = None
 
     def step(self, record: Mapping[str, float]) -> None:
-        """Log one record of `avff_lib.training.loop.fit`, ``windows_per_second`` added.
+        """Log one record of `avff_lib.training.loop.fit`, with ``windows_per_second`` added.
 
         Raises:
             AVFFError: the folder cannot be written to.
@@ -63,12 +63,12 @@ class TrainingLogger:
         except OSError as error:
             raise AVFFError(
                 f"the log cannot be written to {self.folder} ({error}); make room and run the same command "
-                "again to go on"
+                "again to continue"
             ) from error
         self._show(row, now)
 
     def close(self) -> None:
-        """Flush and close everything; does nothing where nothing was logged, or a second time."""
+        """Flush and close everything; does nothing if nothing was logged, or when called again."""
         if self.first is None:
             return
         self.first = None
@@ -90,7 +90,7 @@ class TrainingLogger:
         self.folder.mkdir(parents=True, exist_ok=True)
         kept = [row for row in read_rows(self.folder / CSV_NAME) if int(row["step"]) < first]
         self._rewrite(list(kept[0]) if kept else ["step"], kept)
-        # ``purge_step`` hides the events from the step ``first`` on that were written before.
+        # ``purge_step`` hides older events of the step ``first`` and later ones.
         self.tensorboard = SummaryWriter(str(self.folder / TENSORBOARD_NAME), purge_step=first, flush_secs=10)
         console = Console(stderr=True)
         self.plain = not console.is_terminal or bool(os.environ.get("TQDM_DISABLE"))
@@ -113,7 +113,7 @@ class TrainingLogger:
             self.file.close()
             self._rewrite([*self.table.fieldnames, *new], read_rows(self.folder / CSV_NAME))
         self.table.writerow(row)
-        self.file.flush()  # what the system has been handed survives a killed process
+        self.file.flush()  # flushed data survives a killed process
 
     def _rewrite(self, columns: list[str], rows: list[dict[str, str]]) -> None:
         path = self.folder / CSV_NAME
@@ -135,7 +135,7 @@ class TrainingLogger:
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """Rows of a log, as text; a last line that was cut off in the middle does not count."""
+    """Rows of a log, as text; an incomplete last line is ignored."""
     if not path.exists():
         return []
     with path.open(newline="") as file:

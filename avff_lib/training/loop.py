@@ -43,7 +43,7 @@ NORMS = ("grad_norm", "critic_grad_norm")
 
 
 class Task(nn.Module):
-    """Model and objective as one module, so that Fabric sees one forward call, on plain tensors, a step."""
+    """Model and objective as one module, so that Fabric sees one forward call per step, on plain tensors."""
 
     def __init__(self, model: Detector, objective: Objective) -> None:
         super().__init__()
@@ -67,47 +67,47 @@ def fit(
     validate: Callable[[Detector], float] | None = None,
     device: Device = "auto",
 ) -> History:
-    """Train ``model`` in place and return one record a step.
+    """Train ``model`` in place and return one record per step.
 
     >>> dataset = AVDataset(examples, model.spec, transforms=LIGHT)  # doctest: +SKIP
     >>> fit(model, pretraining_loss, dataset, TrainConfig(steps=500), Path("runs/one"))  # doctest: +SKIP
 
-    A run that was stopped and is called again with the same arguments is resumed from its last saved
-    state and ends with the same weights, bit for bit. No random state has to be saved for that: batch,
-    dropout and masks of a step depend on (seed, step) alone. A run with other data, augmentation, settings or
-    initial weights is refused; see `avff_lib.training.identity.run_identity` for what may change.
+    A stopped run that is called again with the same arguments resumes from its last saved state and ends with
+    the same weights, bit for bit. No random state is saved for that: the batch, dropout and masks of a step
+    depend only on (seed, step). A run with other data, augmentation, settings or initial weights is refused;
+    see `avff_lib.training.identity.run_identity` for what may change.
 
-    With more ``steps`` than before, a run is extended, finished or not: the steps that it went stay as they
-    are, and from the next one on the learning rate is that of a run of the new length. Where it had come down
-    to 0 it rises again, so the weights do not become those of a run that was so long from the start.
+    With more ``steps`` than before, a run is extended, finished or not: its past steps stay as they are, and
+    from the next step on the learning rate is that of a run of the new length. If it had fallen to 0, it
+    rises again, so the weights differ from those of a run that had this length from the start.
 
-    Started in several processes by ``torchrun``, each takes its rows of every batch, and the loss is that
-    of one process with the whole batch. ``out`` is then a folder that all of them see; process 0 alone
-    writes, shows and validates.
+    If ``torchrun`` starts several processes, each takes its rows of every batch, and the loss equals that of
+    one process with the whole batch. All processes must then see the folder ``out``; only process 0 writes,
+    shows and validates.
 
     Args:
-        model: with its initial weights, also where a run is resumed; changed in place. It is in training mode
+        model: with its initial weights, even if a run is resumed; changed in place. It is in training mode
             afterwards, with the averaged weights if there are any.
         objective: one of `avff_lib.training.objectives`.
-        dataset: an `AVDataset`; or any map-style dataset that gives a `WindowSample` for
+        dataset: an `AVDataset`; or any map-style dataset that returns a `WindowSample` for
             ``dataset[step, row]``.
         config: see `TrainConfig`.
         out: folder for saved states, for ``history.json`` and for ``best``, the model that validated best.
-        on_step: called with every record, to plot or to print.
-        log: shows and keeps every record; without one a bar is shown.
-        validate: score of a model in evaluation mode, higher is better; a score that is not finite never
-            makes a model the best one.
+        on_step: called with every record, for example to plot or print it.
+        log: shows and stores every record; without one, a bar is shown.
+        validate: returns the score of a model in evaluation mode, higher is better; a model whose score is
+            not finite never becomes the best one.
         device: where to train; ``"auto"`` takes an accelerator if there is one.
 
     Returns:
         Records: ``step``; ``lr``, the highest of all groups; ``loss`` and its parts, as means over the
-        batch; ``grad_norm`` before clipping; ``skipped_steps`` so far; ``skipped_samples``, the clips that
-        this process could not read so far; and ``validation``, where the step had one (the best of them:
-        `avff_lib.training.validation.best_record`).
+        batch; ``grad_norm`` before clipping; ``skipped_steps`` so far; ``skipped_samples``, the number of
+        clips that this process could not read so far; and ``validation``, if the step had one (the best of
+        them: `avff_lib.training.validation.best_record`).
 
     Raises:
         AVFFError: the loss or its gradient is not finite, too many clips cannot be read, a validation fails,
-            a state cannot be written or read, there is no such device, or ``out`` holds another run.
+            a state cannot be written or read, the device does not exist, or ``out`` holds another run.
     """
     if validate is None:
         config = replace(config, validate_every=0)
@@ -129,7 +129,7 @@ def fit(
     history = states.resume(config.steps)
     if distributed.mean(torch.tensor(float(len(history)), device=fabric.device)) != len(history):
         raise AVFFError(f"{out} does not hold the same for every process; choose a folder that all can see")
-    # Made anew for the length that the run has now; the rates it starts from are in the optimiser's state.
+    # Rebuilt for the run's present length; the rates it starts from are in the optimiser's state.
     schedules = [
         get_cosine_schedule_with_warmup(
             optimizer, math.ceil(config.warmup * config.steps), config.steps, last_epoch=len(history) - 1
@@ -152,7 +152,7 @@ def fit(
     task.train()
 
     def finish_step() -> None:
-        """Validate, tell and save, where that is due after the last step of the history."""
+        """Validate, report and save, if due after the last step of the history."""
         record, last = history[-1], len(history) == config.steps
         if validation and validation.is_due(history):
             validation.run(fabric, average.module if average else model, history, states)
@@ -164,7 +164,7 @@ def fit(
         if first and (last or len(history) % config.save_every == 0):
             states.save(history)
 
-    if validation and validation.is_due(history):  # it failed, or the run is to end where it was stopped
+    if validation and validation.is_due(history):  # it failed, or the run ends where it was stopped
         finish_step()
     for step in _shown(range(len(history), config.steps), first and log is None):
         lr, skipped = max(schedules[0].get_last_lr()), history[-1]["skipped_steps"] if history else 0
@@ -182,7 +182,7 @@ def fit(
     if average:
         model.load_state_dict(average.module.state_dict())
     if first:
-        if validation and best_record(history):  # a killed run may have left one that this run never came to
+        if validation and best_record(history):  # a killed run may have left one that this run never reached
             validation.save_best(states)
         with states.report_full_disk("the history"), atomic_write(out / HISTORY_NAME) as partial:
             partial.write_text(json.dumps(history, indent=1))
@@ -215,7 +215,7 @@ def _update(
     config: TrainConfig,
     step: int,
 ) -> tuple[dict[str, float], bool]:
-    """One step downhill; or none, and False, if a loss or a gradient is not finite."""
+    """Take one optimiser step; or none, and return False, if a loss or a gradient is not finite."""
     buffers = [buffer.clone() for buffer in task.buffers()]
     for optimizer in optimizers:
         optimizer.zero_grad()
@@ -227,7 +227,7 @@ def _update(
     record |= {name: norm.item() for name, norm in zip(NORMS, norms, strict=False) if norm is not None}
     if not all(math.isfinite(record[name]) for name in (*LOSSES, *NORMS) if name in record):
         for buffer, before in zip(task.buffers(), buffers, strict=True):
-            buffer.copy_(before)  # running means have taken in this batch already
+            buffer.copy_(before)  # running means already include this batch
         return record, False
     for optimizer in optimizers:
         optimizer.step()
@@ -241,15 +241,15 @@ def _gradients(
     config: TrainConfig,
     step: int,
 ) -> dict[str, float]:
-    """Compute the gradients of one step; returns what the objective logs, as means over the whole batch."""
-    # Dropout differs from process to process. Masks are drawn for the whole batch, so they must not.
+    """Compute the gradients of one step; return the objective's logs, as means over the whole batch."""
+    # Dropout differs between processes. Masks are drawn for the whole batch, so they must not differ.
     torch.manual_seed(_seed(config.seed + 1009 * distributed.rank(), step))
     generator = torch.Generator().manual_seed(_seed(config.seed, step))
     logged: list[dict[str, Tensor]] = []
     for batch in islice(batches, config.accumulate):
         tensors = fabric.to_device((batch.inputs.frames, batch.inputs.audio, batch.labels))
         losses = task(*tensors, generator)
-        # The critic's loss reaches the critic alone, and the other loss all but the critic.
+        # The critic's loss reaches only the critic; the other loss reaches everything else.
         loss = losses["loss"] + losses.get("critic_loss", 0.0)
         fabric.backward(loss / (config.accumulate * distributed.world_size()))
         logged.append({name: value.detach().float() for name, value in losses.items()})

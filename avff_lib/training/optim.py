@@ -12,17 +12,17 @@ from torch import nn
 from avff_lib.models.base import Detector
 from avff_lib.training.config import TrainConfig
 
-# wav2vec2's norm behind the stem stands behind the last block in other variants; slow is safe for both.
+# wav2vec2's norm after the stem is after the last block in other variants; a low rate is safe for both.
 STEM = (
     r"patch_embed|cls_token|class_token|pos_embed|feature_extractor|feature_projection|masked_spec_embed"
     r"|pos_conv_embed|encoder\.layer_norm"
 )
 BLOCK = r"\.(?:blocks|layers)\.(\d+)\."
-TOKENS = ("cls_token", "class_token", "pos_embed")  # matrices by shape only
+TOKENS = ("cls_token", "class_token", "pos_embed")  # matrices only by their shape
 
 
 def make_optimizers(model: Detector, config: TrainConfig, device: torch.device) -> list[torch.optim.AdamW]:
-    """One for the model and, where it has a critic, one for that: the two pull against each other."""
+    """One optimiser for the model and another for its critic, if any: the two losses are opposed."""
     fused = device.type in ("cpu", "cuda")
     groups = parameter_groups(model, config)
     optimizers = [torch.optim.AdamW(groups, betas=(0.9, config.beta2), fused=fused)]
@@ -37,10 +37,10 @@ def make_optimizers(model: Detector, config: TrainConfig, device: torch.device) 
 def parameter_groups(model: Detector, config: TrainConfig) -> list[dict[str, Any]]:
     """Encoders at their own rate, slower towards their stems; no weight decay on biases, norms and tokens.
 
-    Encoders at rate 0 are frozen. A critic is left out: its loss is another one.
+    Encoders at rate 0 are frozen. Critics are left out: they have their own loss.
     """
-    # timm's param_groups_layer_decay does the same for one timm model. Here are two encoders with rates of
-    # their own, one of them wav2vec2 of transformers, whose names timm's matchers do not know.
+    # timm's param_groups_layer_decay does the same for one timm model. Here two encoders have their own
+    # rates, and one of them is transformers' wav2vec2, whose names timm's matchers do not know.
     depths = {encoder: _depth(model, encoder) for encoder in ("audio_encoder.", "visual_encoder.")}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
@@ -60,12 +60,12 @@ def parameter_groups(model: Detector, config: TrainConfig) -> list[dict[str, Any
 
 
 def layer_of(name: str, depth: int) -> int:
-    """Where a parameter of an encoder of ``depth`` blocks stands, by its name in the model.
+    """The layer of a parameter, by its name in the model, in an encoder of ``depth`` blocks.
 
     Returns:
-        0 for the stem, i + 1 for block i, ``depth`` + 1 for what comes behind the blocks. A rate that is
-        multiplied by ``layer_decay`` from one place to the one before it is the layer-wise decay of
-        Clark et al. 2020 (ELECTRA) and He et al. 2022 (MAE, appendix A.1).
+        0 for the stem, i + 1 for block i, ``depth`` + 1 for everything after the blocks. Multiplying the rate
+        by ``layer_decay`` from each layer to the one before it is the layer-wise decay of Clark et al. 2020
+        (ELECTRA) and He et al. 2022 (MAE, appendix A.1).
     """
     if re.search(STEM, name):
         return 0
@@ -76,18 +76,18 @@ def layer_of(name: str, depth: int) -> int:
 def make_average(model: nn.Module, decay: float) -> ModelEmaV3:
     """A copy of ``model`` that follows it: an exponential moving average of the weights after each step.
 
-    The mean over the first steps is shorter, so that it forgets the random start: at update n it keeps
+    In the first steps the average is shorter, so that it forgets the random start: at update n it keeps
     ``min(decay, (1 + n) / (10 + n))``. Source: Polyak and Juditsky 1992; the warm-up as in TensorFlow.
-    Update it by `update_average`.
+    Update it with `update_average`.
     """
     return ModelEmaV3(model, decay, use_warmup=True, warmup_gamma=9.0, warmup_power=1.0, exclude_buffers=True)
 
 
 def update_average(average: ModelEmaV3, model: nn.Module, updates: int) -> None:
-    """Follow ``model`` after one more step; ``updates`` counts those before.
+    """Follow ``model`` after one more step; ``updates`` counts the earlier ones.
 
-    With a gamma of 9, timm keeps ``s / (9 + s)``, where s is the step it is given less 1, and copies the
-    model where that is 0.
+    With a gamma of 9, timm keeps ``s / (9 + s)``, where s is the given step minus 1, and copies the model if
+    that is 0.
     """
     average.update(model, step=updates + 2 if updates else 0)
 

@@ -1,7 +1,7 @@
 """Recipes: named settings as Python functions, for a laptop, for one GPU, and at the paper's scale.
 
-A recipe is where to start from; the command line lays what was typed over it. Imports nothing heavy,
-since ``avff --help`` names the recipes.
+A recipe is a starting point; options given on the command line override it. Imports nothing heavy, since
+``avff --help`` names the recipes.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ Family = Literal["AVFF", "AVFFMAE"]
 Stage = Literal[1, 2]
 Name = Literal["laptop", "gpu", "paper"]
 
-# Any of the fields of `TrainConfig`; those that were not typed are not there.
+# Fields of `TrainConfig`; only those that were given.
 if TYPE_CHECKING:
-    Overrides = dict[str, Any]  # a type checker reads no TypedDict whose fields come from elsewhere
+    Overrides = dict[str, Any]  # a type checker cannot read a TypedDict whose fields come from elsewhere
 else:
     Overrides = TypedDict("Overrides", get_type_hints(TrainConfig), total=False)
     Overrides.__doc__ = TrainConfig.__doc__  # the command line takes its help from here
@@ -29,9 +29,9 @@ FAKEAVCELEB_CLIPS = 15_081  # 70 % of the 21,544, for training
 
 
 def laptop(family: Family, stage: Stage) -> TrainConfig:
-    """The tiny models, from nothing, on two cores; ``results/train.py`` takes them, in bfloat16.
+    """The tiny models, from scratch, on two cores; ``results/train.py`` uses these settings, in bfloat16.
 
-    Stage two is validated four times, for scoring takes long on two cores.
+    Stage two is validated only four times, since scoring takes long on two cores.
     """
     if stage == 1:
         lr = 1.5e-3 if family == "AVFF" else 1e-3
@@ -42,10 +42,10 @@ def laptop(family: Family, stage: Stage) -> TrainConfig:
 
 
 def gpu(family: Family, stage: Stage) -> TrainConfig:
-    """The base models with published encoders, meant for one GPU. Not tried out here: ask a dry run first.
+    """The base models with published encoders, meant for one GPU. Untested: do a dry run first.
 
-    Rates are those of `paper`. Memory is saved by computing activations twice rather than by
-    accumulation: a micro-batch of its own would see fewer negatives. The dry run of the base
+    Rates are those of `paper`. Memory is saved by computing activations twice, not by accumulation: each
+    micro-batch would see fewer negatives. The dry run of the base
     `AVFFMAE` counts 13.8 GB for stage one (9.8 GB of them activations) and 7.4 GB for stage two (3.1 GB).
     """
     steps = 20_000 if stage == 1 else 5_000
@@ -53,21 +53,21 @@ def gpu(family: Family, stage: Stage) -> TrainConfig:
 
 
 def paper(family: Family, stage: Stage) -> TrainConfig:
-    """The scale that is commonly reported for the paper: LRS3, then FakeAVCeleb. Not tried out here.
+    """The scale that is commonly reported for the paper: LRS3, then FakeAVCeleb. Untested.
 
-    Commonly reported are AdamW, a rate of 1.5e-4, batches of 32, a cosine with warm-up and hundreds
-    of epochs for stage one; AdamW's betas are those of MARLIN's and VideoMAE's recipes. What is not
-    reported for stage two follows the fine-tuning of masked autoencoders (He et al. 2022, MAE; Tong et
-    al. 2022, VideoMAE): a lower rate for each layer further down, and 50 epochs. Nothing is reported for
-    `AVFF`, which gets the same, its encoders a tenth of the rate in stage one, since they were trained
-    before on something else than this loss. The dry run of the base `AVFFMAE` counts 35.9 GB for stage
-    one (32.0 GB of them activations) and 27.7 GB for stage two (23.4 GB).
+    Commonly reported for stage one are AdamW, a rate of 1.5e-4, batches of 32, a cosine with warm-up and
+    hundreds of epochs; AdamW's betas are those of MARLIN's and VideoMAE's recipes. Values that are not
+    reported for stage two follow the fine-tuning of masked autoencoders (He et al. 2022, MAE; Tong et al.
+    2022, VideoMAE): a lower rate for each earlier layer, and 50 epochs. Nothing is reported for `AVFF`, which
+    gets the same settings, but a tenth of the rate for its encoders in stage one, since they were pretrained
+    with another loss. The dry run of the base `AVFFMAE` counts 35.9 GB for stage one (32.0 GB of them
+    activations) and 27.7 GB for stage two (23.4 GB).
     """
     common = TrainConfig(
         batch_size=32, warmup=0.05, weight_decay=0.05, precision="bf16-mixed", save_every=1000, keep_last=2
     )
     if stage == 1:
-        # 200 epochs of one window a clip: 200 x 118,516 / 32 = 740,725 steps.
+        # 200 epochs of one window per clip: 200 x 118,516 / 32 = 740,725 steps.
         lr, steps = 1.5e-4, 200 * LRS3_CLIPS // common.batch_size
         encoder_lr = lr if family == "AVFFMAE" else 1.5e-5
         return replace(common, steps=steps, lr=lr, encoder_lr=encoder_lr, beta2=0.95)

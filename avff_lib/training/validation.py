@@ -1,4 +1,4 @@
-"""Validation in a training run: a score every so many steps, and the model that scored best."""
+"""Validation during training: a score at regular steps, and the model that scored best."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ BEST_NAME = "best"  # folder of the model that validated best, in that of its ru
 
 
 class Validation:
-    """Scores a model where its run is due, and keeps the one that scored best.
+    """Scores a model when a validation is due, and keeps the one that scored best.
 
     Args:
-        score: of a model in evaluation mode, higher is better.
-        model: that is trained.
-        config: of the run.
+        score: returns the score of a model in evaluation mode, higher is better.
+        model: the model in training.
+        config: the run's settings.
 
     Attributes:
-        best: a copy of ``model`` on the CPU, with the weights that scored best; they are saved with the run's
-            state, so they are of the same run as its history, however often that was killed.
+        best: a copy of ``model`` on the CPU, with the weights that scored best. They are saved with the run's
+            state, so that they match its history even if the run was killed.
     """
 
     def __init__(self, score: Callable[[Detector], float], model: Detector, config: TrainConfig) -> None:
@@ -34,16 +34,16 @@ class Validation:
         self.best = copy.deepcopy(model).cpu()
 
     def is_due(self, history: History) -> bool:
-        """Whether the last step is one to validate after, and was not validated yet."""
+        """Whether the last step needs a validation and has had none yet."""
         done = len(history)
         wanted = done == self.config.steps or done % self.config.validate_every == 0
         return done > 0 and wanted and "validation" not in history[-1]
 
     def run(self, fabric: Fabric, candidate: Detector, history: History, states: Checkpoints) -> None:
-        """Score a model in process 0, record that with the last step, and keep the model if it is the best.
+        """Score a model in process 0, record the score with the last step, and keep the model if it is best.
 
         Raises:
-            AVFFError: it cannot be scored. The state is saved before, and validated when the run is resumed.
+            AVFFError: it cannot be scored. The state is saved first, and is validated when the run resumes.
         """
         best = best_record(history)
         try:
@@ -54,7 +54,7 @@ class Validation:
                 raise
             raise AVFFError(
                 f"the model of step {len(history)} cannot be validated ({error}); its state is saved in "
-                f"{states.folder}: mend that and run the same command again to go on"
+                f"{states.folder}: fix this and run the same command again to continue"
             ) from error
         history[-1]["validation"] = score = fabric.broadcast(score)
         candidate.train()
@@ -70,6 +70,6 @@ class Validation:
 
 
 def best_record(history: History) -> dict[str, float] | None:
-    """The record of the step that validated best, the first of equals; None if no score is a number."""
+    """The record of the step that validated best, the earliest if tied; None if no score is a number."""
     scored = [record for record in history if math.isfinite(record.get("validation", math.nan))]
     return max(scored, key=lambda record: record["validation"], default=None)

@@ -15,20 +15,20 @@ if sys.platform != "win32":
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; at the end that file replaces ``path`` in one step.
+    """Yield a temporary path beside ``path``; at the end, that file replaces ``path`` in one step.
 
-    If writing fails, a file at ``path`` stays as it was, and the temporary one is removed. Of several writers
-    at the same time the last one wins, each with a file of its own. What was written is on the disk before it
-    takes its place, so that a loss of power leaves the old file or the new one.
+    If writing fails, a file at ``path`` stays as it was, and the temporary one is removed. Several writers at
+    the same time use separate files, and the last one wins. The contents are on disk before the replacement,
+    so a power failure leaves either the old file or the new one.
 
-    The temporary file is there already, empty, with the permissions that new files get.
+    The temporary file already exists and is empty, with the permissions of a new file.
     """
     partial = path.with_name(f"{temporary_name()}.partial")
     partial.touch(exist_ok=False)
     try:
         mode = partial.stat().st_mode
         yield partial
-        partial.chmod(mode)  # safetensors puts a file of its own there, which nobody else may read
+        partial.chmod(mode)  # safetensors replaces it by a file that nobody else may read
         flush(partial)
         os.replace(partial, path)
         flush(path.parent)
@@ -37,14 +37,14 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def temporary_name() -> str:
-    """A name that nobody else uses, short however long the final one is; the dot hides it from listings."""
+    """A unique name, short even if the final name is long; the dot hides it from listings."""
     return f".{secrets.token_hex(8)}"
 
 
 def flush(path: Path) -> None:
-    """Wait until a file's contents, or a folder's list of names, are on the disk."""
+    """Wait until a file's contents, or a folder's list of names, are on disk."""
     if path.is_dir():
-        with suppress(OSError):  # not every system lets one open a folder, or flush it
+        with suppress(OSError):  # not every system can open or flush a folder
             _fsync(path, os.O_RDONLY)
     else:
         _fsync(path, os.O_RDWR)
@@ -52,10 +52,10 @@ def flush(path: Path) -> None:
 
 @contextmanager
 def locked(folder: Path, *, shared: bool = False) -> Iterator[None]:
-    """Hold a folder alone, or together with others that only read it; whoever else asks for it waits.
+    """Lock a folder for this process, or share it with other readers; further processes wait.
 
-    The lock ends with the process, however that ends. Where there are no locks (Windows, some network drives)
-    nothing is held.
+    The lock ends with the process, even if that is killed. Systems without locks (Windows, some network
+    drives) do not lock.
     """
     with ExitStack() as held:
         if sys.platform != "win32":
@@ -63,7 +63,7 @@ def locked(folder: Path, *, shared: bool = False) -> Iterator[None]:
                 descriptor = os.open(folder, os.O_RDONLY)
                 held.callback(os.close, descriptor)
                 fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
-                # Not left to `close`: a process forked meanwhile has a copy that would go on holding it.
+                # `close` is not enough: a process forked meanwhile has a copy that would keep the lock.
                 held.callback(fcntl.flock, descriptor, fcntl.LOCK_UN)
         yield
 

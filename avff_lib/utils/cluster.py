@@ -19,7 +19,7 @@ from avff_lib.errors import AVFFError
 from avff_lib.utils.extras import explain_missing_extra
 
 Engine = Literal["local", "ray"]  # processes of this machine, or of a Ray cluster
-MAX_TASKS = 10_000  # each has to be remembered, and is done again as a whole if its worker dies
+MAX_TASKS = 10_000  # Ray must track each, and repeats it as a whole if its worker dies
 MAX_RETRIES = 3  # of a task whose worker died
 
 Item = TypeVar("Item")
@@ -29,19 +29,19 @@ Result = TypeVar("Result")
 def ray_map(
     function: Callable[[Item], Result], items: Sequence[Item], workers: int | None = None
 ) -> Iterator[Result]:
-    """``function`` of each item by Ray Data, one core each, in the order of ``items``.
+    """Apply ``function`` to each item by Ray Data, one core each; results in the order of ``items``.
 
     The cluster is the one that this process is connected to, or else that of the variable ``RAY_ADDRESS``.
     Without either, one is started on this machine and stopped at the end.
 
     Args:
         function: of one item; a worker that dies is replaced, and calls it again.
-        items: what to work on.
+        items: the items to process.
         workers: cores of a cluster that is started here; by default all.
 
     Raises:
-        AVFFError: the one that ``function`` raised; or Ray is missing, there is no cluster at the address, or
-            workers died over the same items `MAX_RETRIES` times and once more.
+        AVFFError: raised by ``function``; or Ray is missing, there is no cluster at the address, or workers
+            died over the same items more than `MAX_RETRIES` times.
     """
     with explain_missing_extra("--engine ray"):
         import ray
@@ -54,7 +54,7 @@ def ray_map(
             with _cluster(workers):
                 rows = _rows(function, items)
                 while True:
-                    # Ray prints there that a worker died, amid JSON that somebody has asked for.
+                    # Ray prints there that a worker died, amid requested JSON output.
                     with redirect_stdout(sys.stderr):
                         row = next(rows, None)
                     if row is None:
@@ -77,19 +77,19 @@ def ray_map(
             ) from None
         except (RayError, RuntimeError) as error:
             reason = " ".join(str(error).split())
-            raise AVFFError(f"Ray gave up ({reason}); run the command again, which goes on") from error
+            raise AVFFError(f"Ray gave up ({reason}); run the command again to continue") from error
 
 
 def _rows(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[dict[str, bytes]]:
     """Packed results, as tasks end."""
     import ray
 
-    # As bytes, since Ray would store lists and arrays as tables, and give them back as other types.
+    # As bytes, since Ray would store lists and arrays as tables, and return them as other types.
     packed = [{"item": ray.cloudpickle.dumps(item)} for item in items]
     data = ray.data.from_items(packed, override_num_blocks=min(len(items), MAX_TASKS))
     data.context.enable_progress_bars = False  # `parallel_map` shows one
     data.context.execution_options.preserve_order = True
-    with warnings.catch_warnings():  # that `max_retries` will go; by default there is no end of them
+    with warnings.catch_warnings():  # about the removal of `max_retries`; by default there is no limit
         warnings.simplefilter("ignore")
         results = data.map(partial(_call, function, os.getcwd()), num_cpus=1, max_retries=MAX_RETRIES)
     return iter(results.iter_rows())
@@ -97,10 +97,10 @@ def _rows(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[dict
 
 def _call(function: Callable[[Any], Any], folder: str, row: dict[str, bytes]) -> dict[str, bytes]:
     """The function of one packed item: its value, or the error that it ended with."""
-    import cv2  # not at the top: the command line imports this module, and is to answer at once
+    import cv2  # not at the top: the command line imports this module and must respond at once
     import ray
 
-    cv2.setNumThreads(1)  # as many tasks as cores; of PyTorch's threads Ray takes care
+    cv2.setNumThreads(1)  # there is a task for each core; Ray limits PyTorch's threads
     with suppress(OSError):  # a node may lack it, where all paths are absolute
         os.chdir(folder)
     value, error = None, None
@@ -119,7 +119,7 @@ def _cluster(workers: int | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is to be reported to anybody
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # report nothing to anybody
     settings: dict[str, Any] = {}
     if not os.environ.get("RAY_ADDRESS"):
         settings = {"address": "local", "num_cpus": workers, "include_dashboard": False}
@@ -132,7 +132,7 @@ def _cluster(workers: int | None) -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep Ray from telling of each step, and of errors that end in a sentence."""
+    """Suppress Ray's messages on each step, and on errors that are reported as a sentence."""
     loggers = [logging.getLogger(name) for name in ("ray", "ray.data")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -1,4 +1,4 @@
-"""Where a model runs; imports nothing heavy by itself: the command line names the choice in its help."""
+"""Where a model runs; imports nothing heavy: the command line lists the choices in its help."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ def pick_device(device: Device, setting: str = "the device") -> torch.device:
     """The device of that name; ``auto`` is the GPU if there is one.
 
     Args:
-        device: what was chosen.
-        setting: what it was chosen by, for the error message.
+        device: the chosen device.
+        setting: name of the option that chose it, for the error message.
 
     Raises:
-        AVFFError: there is no GPU that PyTorch can use, and one is asked for.
+        AVFFError: a GPU was requested, but PyTorch can use none.
     """
     import torch
 

@@ -1,8 +1,8 @@
-"""One batch spread over several processes, each with its own rows: what they have to exchange.
+"""One batch spread over several processes, each with its own rows: the exchange between them.
 
 A loss over the whole batch (negatives, statistics, a mean over masked tokens) would change if each process
-computed it from its own rows alone. With these functions it stays the same, however many processes share the
-batch, as long as each has equally many rows. In a single process they do nothing.
+computed it from its own rows alone. With these functions it stays the same for any number of processes, if
+all have the same number of rows. In a single process they do nothing.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def std_mean(rows: Tensor) -> tuple[Tensor, Tensor]:
 def rand(shape: Sequence[int], generator: torch.Generator) -> Tensor:
     """Uniform draws for the rows ``(N, ...)`` of this process, on the CPU.
 
-    Every process draws for the whole batch and keeps its part, so that the draw of a row does not depend on
-    the number of processes.
+    Every process draws for the whole batch and keeps its part, so the draw of a row does not depend on the
+    number of processes.
     """
     whole = torch.rand(world_size() * shape[0], *shape[1:], generator=generator)
     return whole.chunk(world_size())[rank()]
@@ -63,11 +63,11 @@ def copy_from_first(module: nn.Module) -> None:
 
 
 def sum_gradients(module: nn.Module) -> None:
-    """Add up the gradients of all processes, in place.
+    """Sum the gradients of all processes, in place.
 
-    Once a step, after the backward pass: a parameter that had no part in the loss is left alone, and two
-    losses or several micro-batches need no special care. For weights by the billion, PyTorch's
-    DistributedDataParallel, which sends while the backward pass still runs, would be worth its conditions.
+    Call it once per step, after the backward pass: a parameter that had no part in the loss is left alone,
+    and two losses or several micro-batches need no special treatment. For billions of weights, PyTorch's
+    DistributedDataParallel, which sends during the backward pass, would be worth its restrictions.
     """
     if _together():
         gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]

@@ -27,7 +27,7 @@ def explain_missing_extra(user: str) -> Iterator[None]:
     """Turn the failed import of an optional package into one sentence.
 
     Args:
-        user: what needs the package, at the start of the sentence, such as ``"avff demo"``.
+        user: the part that needs the package, which begins the sentence, such as ``"avff demo"``.
 
     Raises:
         AVFFError: a package of `EXTRAS` is not installed.

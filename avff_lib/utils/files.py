@@ -1,11 +1,11 @@
-"""Files: videos below a folder, and what tells whether one has changed."""
+"""Files: videos below a folder, and the identity of a file, to detect changes."""
 
 from __future__ import annotations
 
 from os.path import isfile
 from pathlib import Path
 
-# Searched for in folders; a file that is named itself is read whatever its suffix.
+# Searched for in folders; a file that is named explicitly is read with any suffix.
 VIDEO_SUFFIXES = {
     ".3gp",
     ".avi",
@@ -27,16 +27,16 @@ VIDEO_SUFFIXES = {
 
 
 def find_videos(folder: Path) -> list[Path]:
-    """All of them, sorted, without hidden ones such as the ``._name.mp4`` that macOS leaves behind."""
+    """All videos, sorted, without hidden files such as the ``._name.mp4`` that macOS leaves behind."""
     files = (path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
     return sorted(path for path in files if isfile(path) and not path.name.startswith("."))
 
 
 def file_identity(path: Path) -> tuple[str, int, int]:
-    """What a file counts by where results of earlier runs are kept, without reading it.
+    """The identity of a file in stored results of earlier runs, without reading it.
 
     Returns:
-        Its path, its size in bytes, and its time of change in nanoseconds; -1 for both if it is not there.
+        Its path, its size in bytes, and its modification time in nanoseconds; -1 for both if it is missing.
     """
     try:
         stat = path.stat()

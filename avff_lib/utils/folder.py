@@ -1,4 +1,4 @@
-"""A folder that a command fills over several runs, and the settings that it was begun with."""
+"""A folder that a command fills over several runs, and the settings that it was started with."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from avff_lib.utils.atomic import atomic_write
 
 
 def claim_folder(out: Path, name: str, settings: dict[str, Any], kind: str) -> None:
-    """Write settings into an empty folder, or check that they are those of what is in it.
+    """Write settings into an empty folder, or check that they match its contents.
 
     Args:
-        out: the folder; it is made if there is none.
+        out: the folder; created if it does not exist.
         name: of the file in it that holds the settings.
-        settings: what JSON can hold, with lists and no tuples.
-        kind: what the folder holds, to stand in a sentence.
+        settings: values that JSON can hold, with lists instead of tuples.
+        kind: what the folder holds, as part of a sentence.
 
     Raises:
-        AVFFError: it holds something else, or that with another setting, or cannot be written to.
+        AVFFError: it holds something else, or the same kind with another setting, or cannot be written to.
     """
     note = out / name
     try:
@@ -41,4 +41,4 @@ def claim_folder(out: Path, name: str, settings: dict[str, Any], kind: str) -> N
     except OSError as error:
         raise AVFFError(f"{out} cannot be used ({error.strerror}); choose a folder to write in") from None
     except (json.JSONDecodeError, AttributeError):
-        raise AVFFError(f"{note} is damaged; delete the folder and make the {kind} anew") from None
+        raise AVFFError(f"{note} is damaged; delete the folder and make the {kind} again") from None

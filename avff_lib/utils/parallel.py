@@ -1,4 +1,4 @@
-"""Independent work, shared out to the cores of this machine or of a cluster."""
+"""Independent work, distributed over the cores of this machine or of a cluster."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tqdm import tqdm
 from avff_lib.errors import AVFFError
 from avff_lib.utils.cluster import Engine, ray_map
 
-IDLE_SECONDS = 10  # after which workers that have nothing to do give back their memory
+IDLE_SECONDS = 10  # after which idle workers release their memory
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -34,22 +34,22 @@ def parallel_map(
     bar: bool = True,
     engine: Engine = "local",
 ) -> Iterator[Result]:
-    """``function`` of each item, in the order of ``items``, with a progress bar.
+    """Apply ``function`` to each item, with a progress bar; results in the order of ``items``.
 
     Local processes are joblib's (its backend loky), so a script needs no ``if __name__ == "__main__":``.
 
     Args:
         function: of one item.
-        items: what to work on.
-        workers: how many processes, on this machine.
+        items: the items to process.
+        workers: number of processes on this machine.
         description: of the progress bar.
-        done: items finished earlier, which the bar counts.
-        unit: what an item is called in the bar.
+        done: number of items finished earlier, which the bar counts.
+        unit: name of an item in the bar.
         bar: whether to show it.
-        engine: what runs them; see `avff_lib.utils.cluster.ray_map` for what a cluster needs.
+        engine: what runs the processes; see `avff_lib.utils.cluster.ray_map` for a cluster's requirements.
 
     Raises:
-        AVFFError: a process died; with Ray, time and again.
+        AVFFError: a process died; with Ray, repeatedly.
     """
     run = ray_map if engine == "ray" else _local_map
     settings = {} if bar else {"disable": True}  # else TQDM_DISABLE decides
@@ -85,14 +85,14 @@ def _local_map(function: Callable[[Item], Result], items: Sequence[Item], worker
 
 
 def _call_in(folder: str, function: Callable[[Item], Result], item: Item) -> Result:
-    """Workers serve several calls, and this process may have moved to another folder in between."""
+    """Call in ``folder``: workers serve several calls, and this process may have changed its folder."""
     os.chdir(folder)
     return function(item)
 
 
 def _start_worker(parent: int) -> None:
     cv2.setNumThreads(1)
-    # A parent that is killed outright cannot stop anybody, so each worker watches for its end.
+    # A killed parent cannot stop its workers, so each worker watches for the parent's end.
     threading.Thread(target=_exit_with_parent, args=(parent,), daemon=True).start()
 
 

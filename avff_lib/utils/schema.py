@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 from avff_lib.errors import AVFFError
 
 MAX = 1e9  # of numbers and lengths whose annotation states no limits; nothing here is larger
-SHORTEN = reprlib.Repr()  # what stands in a file can be of any length
+SHORTEN = reprlib.Repr()  # values in a file can have any length
 SHORTEN.maxstring = 80
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # a terminal obeys some of them
 
@@ -23,20 +23,20 @@ def check_fields(values: Mapping[str, Any], kind: type, prefix: str = "") -> Non
 
     An annotation is bool, int, float or str, a ``Literal`` of strings, a list or tuple of these, X | None,
     or again a dataclass or ``TypedDict``. ``Annotated[X, (least, greatest)]`` limits a number, or the length
-    of a text or of a list. Fields may be missing: that is for the caller to say.
+    of a text or of a list. Fields may be missing; the caller checks for these.
 
     Args:
-        values: by name, as JSON gives them; for tuples lists will do, for a dataclass a mapping.
+        values: by name, as JSON returns them; tuples may be lists, and a dataclass may be a mapping.
         kind: the dataclass or ``TypedDict``.
         prefix: of the names in error messages.
 
     Raises:
-        AVFFError: a name is not known, or a value is of another type or out of its limits.
+        AVFFError: a name is unknown, or a value has another type or is outside its limits.
     """
     hints = _hints(kind)
     for name, value in values.items():
         if name not in hints:
-            raise AVFFError(f"{SHORTEN.repr(prefix + name)} is no setting of this version; remove it")
+            raise AVFFError(f"{SHORTEN.repr(prefix + name)} is not a setting of this version; remove it")
         _check(f"{prefix}{name}", value, hints[name])
 
 
