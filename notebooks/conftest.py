@@ -1,10 +1,10 @@
-"""How nbval compares the notebooks' outputs, also when called bare: ``pytest --nbval notebooks``."""
+"""How nbval compares outputs, also when called bare: `pytest --nbval DIR`."""
 
 import pytest
 
-OUTPUT_TIMEOUT = 120  # seconds of silence after a cell; nbval's own 5 are too few on a busy machine
-# Stored for the page but not compared: warnings of libraries, and the HTML of tables and players, whose
-# content is compared as text/plain.
+OUTPUT_TIMEOUT = 120  # seconds of silence after a cell; nbval's own are 5
+# Stored for the page but not compared: warnings of libraries, and the HTML of
+# tables and players, whose content is compared as text/plain.
 SKIP = ("stderr", "text/html", "image/svg+xml")
 SANITIZE = {
     r"0x[0-9a-f]{6,}": "ADDRESS",

@@ -1,4 +1,4 @@
-// Chapter 9: each slice of time is masked in one stream; a click or the keyboard changes in which.
+// Chapter 11: each slice of time is masked in one stream; a click or the keyboard changes in which.
 "use strict";
 
 document.querySelectorAll("[data-interactive=masks]").forEach(root => {

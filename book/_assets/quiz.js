@@ -40,6 +40,7 @@
 
       const radio = make("input", { type: "radio", name: `quiz-${number}`, autocomplete: "off" });
       const words = make("span", {}, ...choice.querySelector(".sd-summary-text").childNodes);
+      explanation.dataset.choice = words.textContent.trim().split(/\s/)[0]; // "a)", for print, which shows them all
       const label = make("label", {}, radio, words);
       radio.addEventListener("change", () => {
         for (const other of answer.children) other.hidden = other !== explanation;

@@ -1,4 +1,4 @@
-// Chapter 13: a slider moves the threshold, and with it the point on the ROC curve and the counts.
+// Chapter 16: a slider moves the threshold, and with it the point on the ROC curve and the counts.
 "use strict";
 
 document.querySelectorAll("[data-interactive=threshold]").forEach(root => {

@@ -1,4 +1,4 @@
-"""The library's folders as one drawing: the row that data flows along, and the folders that serve it."""
+"""The library's folders as one drawing: the row along which data flows, and the folders that serve it."""
 
 from __future__ import annotations
 

@@ -1,10 +1,12 @@
-"""What the book adds to Sphinx: maths without a network, figures, links to source lines, measurements."""
+"""The book's additions to Sphinx: maths without a network, figures, links to source lines, measurements."""
 
 from __future__ import annotations
 
 import base64
+import importlib.metadata
 import importlib.util
 import json
+import platform
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,46 +14,31 @@ from typing import Any
 
 from architecture import ABOUT as ARCHITECTURE
 from architecture import draw_architecture
-from diagrams import DIAGRAMS, draw_diagram
 from docutils import nodes
-from docutils.parsers.rst import directives
 from docutils.parsers.rst.states import Inliner
 from laws import draw_laws
-from pipeline import ABOUT as PIPELINE
-from pipeline import STAGES, draw
+from pictures import drawing_of
 from proof import proofs
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
+from sphinx.transforms import SphinxTransform
 from sphinx.util.docutils import SphinxDirective
 
 ROOT = Path(__file__).parents[2]
-sys.path.append(str(ROOT / "benchmarks"))  # the scripts are run from their folder, and are no package
+sys.path.append(str(ROOT / "benchmarks"))  # the scripts run from their folder and are not a package
 
 from tables import cell_text, columns_of  # noqa: E402
 
 BENCHMARKS = ROOT / "results" / "benchmarks.json"
-Cell = str | nodes.Node | list[nodes.Node]  # text, what a paragraph can hold, or a paragraph for each
+Cell = str | nodes.Node | list[nodes.Node]  # text, the contents of a paragraph, or a paragraph for each
 
 
 def bundle_mathjax(app: Sphinx) -> None:
-    """Serve MathJax's single file from the installed package that carries it."""
+    """Serve MathJax's single file from the installed package that contains it."""
     package = importlib.util.find_spec("sphinx-mathjax-offline")
     script = Path(package.origin).parent / "static" / "mathjax" / "tex-svg.js"
     app.config.html_static_path.append(str(script))
     app.config.mathjax_path = script.name
-
-
-class Pipeline(SphinxDirective):
-    """``{pipeline} STAGE``: the pipeline figure, with "you are here" at STAGE if one is named."""
-
-    optional_arguments = 1
-
-    def run(self) -> list[nodes.Node]:
-        here = self.arguments[0] if self.arguments else None
-        if here is not None:
-            directives.choice(here, STAGES)
-        alt = f"{PIPELINE} You are here: {STAGES[here]}." if here else PIPELINE
-        return [_figure(lambda theme, shape: draw(theme, shape, here), alt)]
 
 
 class Architecture(SphinxDirective):
@@ -61,25 +48,23 @@ class Architecture(SphinxDirective):
         return [_figure(draw_architecture, ARCHITECTURE)]
 
 
-class Diagram(SphinxDirective):
-    """``{diagram} NAME``: a drawing of `DIAGRAMS`, captioned by the content and labelled ``diagram-NAME``."""
+class Drawings(SphinxTransform):
+    """Replace a picture, which is light and wide, by its drawing for each theme and shape.
 
-    required_arguments = 1
-    has_content = True
+    Notebooks name the picture, since JupyterLab can show it but does not know our directives.
+    """
 
-    def run(self) -> list[nodes.Node]:
-        name = directives.choice(self.arguments[0], DIAGRAMS)
-        drawing = _figure(lambda theme, shape: draw_diagram(name, theme, shape), DIAGRAMS[name].about)
-        words, messages = self.state.inline_text("\n".join(self.content), self.lineno)
-        figure = nodes.figure("", drawing, nodes.caption("", "", *words))
-        self.set_source_info(figure)
-        figure["names"].append(f"diagram-{name}")
-        self.state.document.note_explicit_target(figure, figure)
-        return [figure, *messages]
+    default_priority = 10  # before Sphinx collects the pictures
+
+    def apply(self, **kwargs: Any) -> None:
+        for image in list(self.document.findall(nodes.image)):
+            drawing = drawing_of(image["uri"])
+            if drawing is not None:
+                image.replace_self(_figure(drawing.draw, drawing.about))
 
 
 def _figure(draw: Callable[[str, str], str], alt: str) -> nodes.raw:
-    """A drawing in light and dark, lying and standing; the stylesheet shows the one that fits."""
+    """A drawing in light and dark, wide and tall; the stylesheet shows the one that fits."""
     images = []
     for theme in ("light", "dark"):
         for shape in ("wide", "tall"):
@@ -88,7 +73,7 @@ def _figure(draw: Callable[[str, str], str], alt: str) -> nodes.raw:
                 f'<img class="pipeline only-{theme} pipeline-{shape}" alt="{alt}" '
                 f'src="data:image/svg+xml;base64,{code}">'
             )
-    # In a block of their own: the theme hides the caption that is a sibling of a hidden picture.
+    # In their own block: the theme hides a caption that is a sibling of a hidden picture.
     return nodes.raw("", "\n".join(["<div>", *images, "</div>"]), format="html")
 
 
@@ -116,10 +101,11 @@ def source_role(
 
 
 class RunTimes(SphinxDirective):
-    """``{run-times}``: a table of the notebooks, from what `make notebooks` stored in them."""
+    """``{run-times}``: a table of the notebooks, from the data that `make notebooks` stored in them."""
 
     def run(self) -> list[nodes.Node]:
-        rows: list[list[Cell]] = [["Notebook", "Code cells", "Outputs compared", "Seconds to run"]]
+        head = ["Notebook", "Code cells", "Outputs compared", "Seconds to run", "Peak memory (MB)"]
+        rows: list[list[Cell]] = [[*head]]
         folder = Path(self.env.srcdir) / "notebooks"
         for path in sorted(folder.glob("*.ipynb")):
             document = f"notebooks/{path.stem}"
@@ -133,14 +119,25 @@ class RunTimes(SphinxDirective):
                 for cell in cells
                 if cell["outputs"] and "nbval-ignore-output" not in cell["metadata"].get("tags", [])
             ]
-            seconds = notebook["metadata"].get("avff", {}).get("seconds", "not measured")
-            link = _link(self.env.docname, document)
-            rows.append([link, str(len(cells)), str(len(compared)), str(seconds)])
+            measured = notebook["metadata"].get("avff", {})
+            figures = [str(measured.get(key) or "not measured") for key in ("seconds", "megabytes")]
+            rows.append([_link(self.env.docname, document), str(len(cells)), str(len(compared)), *figures])
         return [_table(rows)]
 
 
+class Versions(SphinxDirective):
+    """``{versions} NAME...``: a table of packages and the versions that the book was built with."""
+
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        names = " ".join(self.content).split()
+        rows: list[list[Cell]] = [["Package", "Version"], ["Python", platform.python_version()]]
+        return [_table(rows + [[name, importlib.metadata.version(name)] for name in names])]
+
+
 class Proof(SphinxDirective):
-    """``{proof-table}``: each file of results/, how it was made, and what reads and holds it."""
+    """``{proof-table}``: each file of results/, how it was made, and what reads and tests it."""
 
     def run(self) -> list[nodes.Node]:
         rows: list[list[Cell]] = [["File", "Made by", "Data and seeds", "Read by", "Held by"]]
@@ -178,7 +175,7 @@ def _short(document: str) -> str:
 
 
 def _link(here: str, document: str, text: str | None = None) -> pending_xref:
-    """A link from the document ``here`` to another; its text is the title, unless one is given."""
+    """A link from the document ``here`` to another; by default its text is the title."""
     return pending_xref(
         "",
         nodes.inline("", text or document.rpartition("/")[2]),
@@ -191,7 +188,7 @@ def _link(here: str, document: str, text: str | None = None) -> pending_xref:
 
 
 class Benchmarks(SphinxDirective):
-    """What ``make bench`` stored; a subclass makes nodes of it."""
+    """The results of ``make bench``; subclasses turn them into nodes."""
 
     def run(self) -> list[nodes.Node]:
         self.env.note_dependency(str(BENCHMARKS))
@@ -202,7 +199,7 @@ class Benchmarks(SphinxDirective):
 
 
 class BenchmarkMachine(Benchmarks):
-    """``{benchmark-machine}``: what it was measured on."""
+    """``{benchmark-machine}``: the machine of the measurements."""
 
     def show(self, results: dict[str, Any]) -> list[nodes.Node]:
         rows = [["", "Measured on"], *([name, str(value)] for name, value in results["machine"].items())]
@@ -243,7 +240,7 @@ class BenchmarkLaws(Benchmarks):
 
 
 def _table(rows: Sequence[Sequence[Cell]]) -> nodes.table:
-    """Rows of cells; the first one is the head."""
+    """Rows of cells; the first row is the header."""
     group = nodes.tgroup("", *(nodes.colspec(colwidth=1) for _ in rows[0]), cols=len(rows[0]))
     head, body = nodes.thead(), nodes.tbody()
     for number, row in enumerate(rows):
@@ -260,10 +257,10 @@ def _table(rows: Sequence[Sequence[Cell]]) -> nodes.table:
 
 def setup(app: Sphinx) -> dict[str, bool | str]:
     app.connect("builder-inited", bundle_mathjax, priority=100)
-    app.add_directive("pipeline", Pipeline)
-    app.add_directive("diagram", Diagram)
+    app.add_transform(Drawings)
     app.add_directive("architecture", Architecture)
     app.add_directive("run-times", RunTimes)
+    app.add_directive("versions", Versions)
     app.add_directive("proof-table", Proof)
     app.add_directive("benchmark-machine", BenchmarkMachine)
     app.add_directive("benchmark-table", BenchmarkTable)

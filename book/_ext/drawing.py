@@ -1,4 +1,4 @@
-"""What all drawings of the book share: palettes for light and dark, and a sheet to draw on as SVG."""
+"""Shared by all drawings of the book: palettes for light and dark, and a sheet to draw on as SVG."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ Point = tuple[float, float]
 
 
 class Sheet:
-    """A drawing in the making; colours are named as in `PALETTES`, sizes are in its own pixels."""
+    """An unfinished drawing; colours are named as in `PALETTES`, sizes are in its own pixels."""
 
     def __init__(self, theme: str, title: str, about: str, size: Point) -> None:
-        """``title`` and ``about`` say in words what is drawn; ``size`` is width and height."""
+        """``title`` and ``about`` describe the drawing; ``size`` is width and height."""
         self.colour = PALETTES[theme]
         self.size = size
         self.parts = [
@@ -53,7 +53,7 @@ class Sheet:
         anchor: str = "middle",
         bold: bool = False,
     ) -> None:
-        """A line of words on the base line ``y``; ``x`` is its start, middle or end, as ``anchor`` says."""
+        """A line of text on the baseline ``y``; ``anchor``: whether ``x`` is its start, middle or end."""
         weight = ' font-weight="600"' if bold else ""
         self.parts.append(
             f'<text x="{x:g}" y="{y:g}" font-size="{size:g}" text-anchor="{anchor}"{weight} '
@@ -72,7 +72,7 @@ class Sheet:
         share: float = 1,
         dashed: bool = False,
     ) -> None:
-        """A rectangle from its upper left corner; ``share`` is how much of its fill covers what is below."""
+        """A rectangle from its upper left corner; ``share`` is the opacity of its fill."""
         stroke = f' stroke="{self.colour[edge]}" stroke-width="{thick:g}"' if edge else ""
         self.parts.append(
             f'<rect x="{at[0]:g}" y="{at[1]:g}" width="{size[0]:g}" height="{size[1]:g}" rx="{round_by:g}" '
@@ -80,7 +80,7 @@ class Sheet:
         )
 
     def box(self, at: Point, size: Point, kind: str, title: str, *details: str) -> None:
-        """A rounded box of a ``kind`` of colour with a title, and below it lines of detail."""
+        """A rounded box in the colour ``kind``, with a title and lines of detail below it."""
         self.rect(at, size, kind, f"{kind}-ink", round_by=10)
         x, y = at[0] + size[0] / 2, at[1] + size[1] / 2 + 5 - 8 * len(details)
         self.text(x, y, title, "ink", 14, bold=True)
@@ -96,7 +96,7 @@ class Sheet:
         tip: bool = False,
         dashed: bool = False,
     ) -> None:
-        """A line along ``code``, with the tip of an arrow if asked."""
+        """A line along ``code``, with an arrowhead if requested."""
         self.parts.append(
             f'<path d="{code}" fill="none" stroke="{self.colour[colour]}" stroke-width="{thick:g}"'
             f"{TIP * tip}{DASHES * dashed}/>"
@@ -116,7 +116,7 @@ class Sheet:
         self.path("M" + "L".join(f"{x:g} {y:g}" for x, y in points), tip=True)
 
     def link(self, start: Point, end: Point, *, lying: bool) -> None:
-        """An arrow that leaves and arrives straight and bends between; ``lying``: from left to right."""
+        """An arrow with straight ends and a bend between them; ``lying``: from left to right."""
         (x0, y0), (x1, y1) = start, end
         if lying:
             bend = f"{(x0 + x1) / 2:g} {y0:g} {(x0 + x1) / 2:g} {y1:g}"

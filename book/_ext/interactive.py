@@ -1,9 +1,8 @@
-"""Drawings that answer the reader: plain JavaScript on data computed when the pages are built.
+"""Interactive drawings: plain JavaScript on data computed when the pages are built.
 
-``{interactive} NAME`` shows a part of `PARTS`: a drawing inside the page, controls, which a script in
-``_assets/NAME.js`` brings to life, and the data as JSON. Without scripts and in print the drawing stays, as
-it is before the first touch. JupyterLab shows the picture that the directive's content begins with; run this
-file to draw those pictures again.
+A figure of ``interactive-NAME.svg`` becomes a part of `PARTS`: a drawing inside the page, controls that a
+script in ``_assets/NAME.js`` activates, and the data as JSON. Without scripts and in print, the drawing
+stays in its initial state. JupyterLab shows the picture; run this file to redraw those pictures.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -25,11 +24,10 @@ import cv2
 import numpy as np
 import torch
 from docutils import nodes
-from docutils.parsers.rst import directives
 from drawing import PALETTES, Point, Sheet
 from sklearn.metrics import roc_curve
 from sphinx.application import Sphinx
-from sphinx.util.docutils import SphinxDirective
+from sphinx.transforms import SphinxTransform
 
 from avff_lib import Detector, synth
 from avff_lib.evaluation.summary import confusion_counts
@@ -40,11 +38,12 @@ from avff_lib.inference.timeline import aggregate_scores
 from avff_lib.media.clip import Clip
 from avff_lib.media.encode import write_clip
 from avff_lib.nn.masking import complementary_slices
+from avff_lib.notebook import voice_captions
 from avff_lib.preprocess.audio import log_mel
 from avff_lib.preprocess.spec import MelSpec
 
 ROOT = Path(__file__).parents[2]
-ASSETS = ROOT / "book" / "_assets"
+PICTURES = ROOT / "notebooks" / "drawings"
 SCORES = ROOT / "results" / "scores-avff-tiny.json"
 Data = dict[str, Any]
 
@@ -55,12 +54,12 @@ class PageSheet(Sheet):
     def __init__(self, title: str, about: str, size: Point) -> None:
         super().__init__("light", title, about, size)
         self.colour = {name: f"var(--avff-{name})" for name in PALETTES["light"]}
-        self.parts.pop()  # the arrows' tip, whose name would not be unique in the page
+        self.parts.pop()  # the arrowhead, since its name would not be unique in the page
 
 
 @contextmanager
 def group(sheet: Sheet, name: str, at: Point = (0, 0), **attributes: str) -> Iterator[None]:
-    """A group that the part's script finds by its name, drawn about its own origin."""
+    """A group that the part's script finds by its name, drawn around its own origin."""
     further = "".join(f' {key.replace("_", "-")}="{value}"' for key, value in attributes.items())
     sheet.parts.append(f'<g data-part="{name}" transform="translate({at[0]:.1f} {at[1]:.1f})"{further}>')
     yield
@@ -69,7 +68,7 @@ def group(sheet: Sheet, name: str, at: Point = (0, 0), **attributes: str) -> Ite
 
 @dataclass(frozen=True)
 class Frame:
-    """The axes of a plot: where they lie on the sheet, and the values at their ends."""
+    """The axes of a plot: their position on the sheet, and the values at their ends."""
 
     left: float
     top: float
@@ -85,7 +84,7 @@ class Frame:
         )
 
     def to_json(self) -> Data:
-        """What a script needs to place a point as `at` does."""
+        """The data that a script needs to place points like `at`."""
         return {"left": self.left, "top": self.top, "width": self.width, "height": self.height,
                 "x": self.x, "y": self.y}  # fmt: skip
 
@@ -103,13 +102,13 @@ class Frame:
 
 @dataclass(frozen=True)
 class Part:
-    """What a part shows in words, the size of its drawing, and the functions that make it.
+    """Description of a part, the size of its drawing, and the functions that make it.
 
     Attributes:
         data: for the script, as JSON.
-        paint: the drawing before the first touch.
-        panel: what stands beside the drawing, as HTML; what only a script brings to life is ``hidden``.
-        broad: the drawing takes the whole width, and the panel stands below it.
+        paint: the drawing in its initial state.
+        panel: HTML beside the drawing; controls that need a script are ``hidden``.
+        broad: the drawing takes the whole width, with the panel below it.
     """
 
     title: str
@@ -121,10 +120,10 @@ class Part:
     broad: bool = False
 
 
-# Chapter 13: the threshold.
+# Chapter 16: the threshold.
 
 ROC = Frame(44, 30, 296, 262, (0, 1), (0, 1))
-# Finer at both ends, where many scores lie.
+# Finer at both ends, where most scores lie.
 THRESHOLDS = sorted(
     {*(round(0.01 * step, 2) for step in range(1, 100)), 0.001, 0.002, 0.005, 0.995, 0.998, 0.999}
 )
@@ -134,12 +133,12 @@ UPLOADS = 1000
 
 @cache
 def threshold_data() -> Data:
-    """Counts of the corpus's test clips at each threshold, by the scores that chapter 13 computes."""
+    """Counts of the corpus's test clips at each threshold, by the scores that chapter 16 computes."""
     stored = json.loads(SCORES.read_text(encoding="utf-8"))["test"]
     config = Detector.from_pretrained("avff-tiny").config
     labels = np.array(stored["label"])
     scores = np.array([aggregate_scores(windows, config.calibration) for windows in stored["windows"]])
-    # The shipped threshold replaces its neighbour, so that the slider can stand on it.
+    # The shipped threshold replaces its neighbour, so that the slider can select it.
     shipped = int(np.abs(np.array(THRESHOLDS) - config.threshold).argmin())
     thresholds = [*THRESHOLDS[:shipped], config.threshold, *THRESHOLDS[shipped + 1 :]]
     counts = [confusion_counts(labels, scores, threshold) for threshold in thresholds]
@@ -179,7 +178,7 @@ def paint_threshold(sheet: Sheet, data: Data) -> None:
 
 
 def expected(count: float) -> str:
-    """A number of people to expect; the script rounds alike."""
+    """An expected number of people; the script rounds in the same way."""
     return f"{count:.1f}" if count < 9.95 else f"{count:.0f}"
 
 
@@ -244,7 +243,7 @@ def voice_data() -> Data:
 
 
 def wave_bytes(clip: Clip) -> bytes:
-    """The sound as a WAV file of 16 bits: every browser decodes it, without a delay of the codec."""
+    """The sound as a 16-bit WAV file: every browser decodes it, without codec delay."""
     buffer = io.BytesIO()
     loud = 0.9 * clip.waveform / np.abs(clip.waveform).max()
     with wave.open(buffer, "wb") as file:
@@ -302,7 +301,7 @@ the peak (round mark) is at <strong data-out="lag">{seconds(shifts[int(np.argmax
 
 
 def signed(value: float) -> str:
-    """Two digits, with a minus sign of full width; the script writes alike."""
+    """Two digits, with a full-width minus sign; the script uses the same format."""
     return f"{value:.2f}".replace("-0.00", "0.00").replace("-", "−")
 
 
@@ -310,7 +309,96 @@ def seconds(value: float) -> str:
     return f"{signed(value)} s"
 
 
-# Chapter 9: complementary masks.
+# Chapter 15: the playhead.
+
+TIME = Frame(34, 24, 330, 150, (0, 9.6), (0, 1))
+FAKE_PART = (4.0, 5.6)  # seconds of the film
+
+
+@cache
+def film() -> Clip:
+    """Three people one after the other, of whom the second is fake for 1.6 seconds, as in chapter 15."""
+    plans = synth.plan_corpus(clips=300, identities=30, seed=7)
+    whole = (0.0, 3.2)
+    fake = next(p for p in plans if p.method == "other_lips_revoiced" and p.segment == whole)
+    others: dict[int, synth.ClipPlan] = {}
+    for plan in plans:
+        if plan.source != fake.source:
+            others.setdefault(plan.source, synth.real_twin(plan))
+    before, after = list(others.values())[:2]
+    part = replace(fake, segment=(FAKE_PART[0] - 3.2, FAKE_PART[1] - 3.2))
+    clips = [synth.make_clip(plan) for plan in (before, part, after)]
+    return replace(
+        clips[0],
+        frames=np.concatenate([clip.frames for clip in clips]),
+        times=np.concatenate([clip.times + 3.2 * number for number, clip in enumerate(clips)]),
+        waveform=np.concatenate([clip.waveform for clip in clips]),
+        duration=3.2 * len(clips),
+    )
+
+
+@cache
+def film_bytes() -> bytes:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "film.mp4"
+        write_clip(film(), path, crf=26)
+        return path.read_bytes()
+
+
+@cache
+def playhead_data() -> Data:
+    """The film's windows with their scores, and its fake segment, as `predict` finds them."""
+    model = Detector.from_pretrained("avff-tiny")
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "film.mp4"
+        path.write_bytes(film_bytes())
+        result = model.predict(path)
+    windows = [(w.start, w.end, w.score) for w in result.windows if w.score is not None]
+    return {
+        "frame": TIME.to_json(),
+        "threshold": round(model.config.calibration.window_threshold, 3),
+        "windows": [[round(start, 2), round(end, 2), round(score, 3)] for start, end, score in windows],
+        "truth": FAKE_PART,
+    }
+
+
+def paint_playhead(sheet: Sheet, data: Data) -> None:
+    TIME.draw(sheet, {0.0: "0 s", 3.2: "3.2 s", 6.4: "6.4 s", 9.6: "9.6 s"}, {0.0: "0", 0.5: "0.5", 1.0: "1"})
+    sheet.text(TIME.left, 16, "probability of fake, window by window", "ink", anchor="start")
+    (x0, top), (x1, bottom) = TIME.at(data["truth"][0], 1), TIME.at(data["truth"][1], 0)
+    sheet.rect((x0, top), (x1 - x0, bottom - top), "here", share=0.15)
+    sheet.text((x0 + x1) / 2, bottom + 17, "fake part", "here", 12)
+    left, right = TIME.at(0, data["threshold"]), TIME.at(TIME.x[1], data["threshold"])
+    sheet.path(f"M{left[0]:.1f} {left[1]:.1f}H{right[0]:.1f}", thick=1.2, dashed=True)
+    for start, end, score in data["windows"]:
+        colour = "here" if score >= data["threshold"] else "visual-ink"
+        sheet.curve([TIME.at(start, score), TIME.at(end, score)], colour, thick=3)
+    with group(sheet, "playhead", TIME.at(0, 1)):
+        sheet.path(f"M0 -4V{TIME.height + 4:g}", "ink", thick=2)
+
+
+def panel_playhead(data: Data) -> str:
+    uris = {"video/mp4": film_bytes(), "text/vtt": voice_captions(film()).encode()}
+    video, captions = (f"data:{kind};base64,{base64.b64encode(code).decode()}" for kind, code in uris.items())
+    return f"""<div class="avff-controls" hidden>
+<video playsinline preload="auto" aria-label="a film of three drawn faces that speak" src="{video}">
+<track kind="captions" srclang="en" label="voice" src="{captions}"></video>
+<button type="button" data-in="play">Play</button>
+<label>Time: <output data-out="time"></output>
+<input type="range" data-in="time" min="0" max="{TIME.x[1]}" step="0.1" value="0" autocomplete="off"></label>
+</div>
+<p aria-live="polite">At <span data-out="moment">0.0 s</span> the windows that the film is in score
+<strong data-out="scores">{score_words(data, 0.0)}</strong>.</p>"""
+
+
+def score_words(data: Data, time: float) -> str:
+    """The scores of the windows at a time; the script writes alike."""
+    scores = [score for start, end, score in data["windows"] if start <= time < end]
+    words = [f"{score:.2f} ({'fake' if score >= data['threshold'] else 'real'})" for score in scores]
+    return ", ".join(words) or "nothing"
+
+
+# Chapter 11: complementary masks.
 
 SLICES = 8
 CELL = 42
@@ -328,7 +416,7 @@ def mask_data() -> Data:
 
 @cache
 def slice_pictures() -> dict[str, list[str]]:
-    """For each slice of a window of chapter 9, a frame of the mouth and the log-mel spectrogram, as PNG."""
+    """For each slice of a window of chapter 11, a frame of the mouth and the log-mel spectrogram, as PNG."""
     plans = synth.plan_corpus(clips=160, identities=160, seed=9, level="easy", methods=())
     clip = synth.make_clip(next(plan for plan in plans if plan.split == "test"))
     mouths = crop_face(clip, speaker_face(clip), 80).frames[:, 38:74, 22:58]  # (T, 36, 36, 3)
@@ -416,6 +504,17 @@ PARTS = {
         paint_voice,
         panel_voice,
     ),
+    "playhead": Part(
+        "A film and the timeline of its scores",
+        "The scores of a film's windows over its 9.6 seconds, as short lines. Those in the fake part, from "
+        "4.0 to 5.6 s, lie above the dashed threshold, the other windows below. An upright line marks the "
+        "moment that the film shows.",
+        (388, 204),
+        playhead_data,
+        paint_playhead,
+        panel_playhead,
+        broad=True,
+    ),
     "masks": Part(
         "Complementary masks over eight slices",
         "Eight slices of time, each with a picture of a mouth above and a piece of a spectrogram below. In "
@@ -430,7 +529,7 @@ PARTS = {
 
 
 def page_html(name: str) -> str:
-    """A part as it stands in a page."""
+    """A part as HTML for a page."""
     part, data = PARTS[name], PARTS[name].data()
     sheet = PageSheet(part.title, part.about, part.size)
     part.paint(sheet, data)
@@ -444,7 +543,7 @@ def page_html(name: str) -> str:
 
 
 def picture(name: str) -> str:
-    """A part as a picture of its own, on white, for JupyterLab."""
+    """A part as a separate picture, on white, for JupyterLab."""
     part = PARTS[name]
     sheet = Sheet("light", part.title, part.about, part.size)
     sheet.rect((0, 0), part.size, "on-here")
@@ -453,36 +552,30 @@ def picture(name: str) -> str:
 
 
 def picture_file(name: str) -> Path:
-    return ASSETS / f"interactive-{name}.svg"
+    return PICTURES / f"interactive-{name}.svg"
 
 
-class Interactive(SphinxDirective):
-    """``{interactive} NAME``: a part of `PARTS`, labelled ``interactive-NAME``.
+class Interactive(SphinxTransform):
+    """Replace the picture ``interactive-NAME.svg`` by its part of `PARTS`, in the figure around it."""
 
-    The content is a picture for JupyterLab, which the page leaves out, and the caption.
-    """
+    default_priority = 10  # before Sphinx collects the pictures
 
-    required_arguments = 1
-    has_content = True
-
-    def run(self) -> list[nodes.Node]:
-        name = directives.choice(self.arguments[0], PARTS)
-        self.env.note_dependency(str(SCORES))
-        caption = "\n".join(line for line in self.content if not line.startswith("!["))
-        words, messages = self.state.inline_text(caption.strip(), self.lineno)
-        drawing = nodes.raw("", page_html(name), format="html")
-        figure = nodes.figure("", drawing, nodes.caption("", "", *words))
-        figure["interactive"] = name
-        self.set_source_info(figure)
-        figure["names"].append(f"interactive-{name}")
-        self.state.document.note_explicit_target(figure, figure)
-        return [figure, *messages]
+    def apply(self, **kwargs: Any) -> None:
+        for figure in self.document.findall(nodes.figure):
+            for image in list(figure.findall(nodes.image)):
+                path = PurePosixPath(image["uri"])
+                name = path.stem.removeprefix("interactive-")
+                if path.parent.name != PICTURES.name or name not in PARTS:
+                    continue
+                self.env.note_dependency(str(SCORES))
+                image.replace_self(nodes.raw("", page_html(name), format="html"))
+                figure["interactive"] = name
 
 
 def load_scripts(
     app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None
 ) -> None:
-    """Give a page the scripts of what is in it, and none else."""
+    """Give a page only the scripts of its own parts."""
     if doctree is None:
         return
     names = [figure["interactive"] for figure in doctree.findall(nodes.figure) if "interactive" in figure]
@@ -495,7 +588,7 @@ def load_scripts(
 
 
 def setup(app: Sphinx) -> dict[str, bool | str]:
-    app.add_directive("interactive", Interactive)
+    app.add_transform(Interactive)
     app.connect("html-page-context", load_scripts)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
 

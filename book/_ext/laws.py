@@ -1,4 +1,4 @@
-"""Laws of cost as one drawing: a panel each, size across and seconds up, both in logarithms."""
+"""Laws of cost as one drawing: a panel each, with size across and seconds up, both on logarithmic scales."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def draw_laws(theme: str, shape: str, tables: dict[str, Any], alt: str) -> str:
     Args:
         theme, shape: ``"light"`` or ``"dark"``, ``"wide"`` or ``"tall"``.
         tables: of ``benchmarks/cost.py``: ``exponents``, and one of the same name for each law.
-        alt: the drawing in words.
+        alt: description of the drawing.
     """
     columns = COLUMNS[shape]
     rows = -(-len(tables["exponents"]) // columns)

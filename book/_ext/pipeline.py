@@ -1,4 +1,4 @@
-"""The pipeline figure: one drawing, in light and dark, lying for a desk and standing for a phone.
+"""The pipeline figure: one drawing, in light and dark, wide for desktops and tall for phones.
 
 ``python book/_ext/pipeline.py`` writes the two files that README.md shows.
 """
@@ -97,7 +97,7 @@ def draw(theme: str, shape: str, here: str | None = None) -> str:
     return sheet.svg()
 
 
-# Each is drawn about (0, 0), at most 44 wide and 22 high.
+# Each is drawn around (0, 0), at most 44 wide and 22 high.
 ICONS = {
     "file": '<path d="M-9-12H4L10-6V12H-9zM4-12V-6H10M-3-2 4 3-3 8z"/>',
     "frames": '<path d="M-20-9h16V9h-16zM4-9h16V9H4zM-15 6h6M9 6h6"/>'

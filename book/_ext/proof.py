@@ -1,4 +1,4 @@
-"""Where the book's numbers come from: each file of results/, its commands, and what reads and holds it."""
+"""Where the book's numbers come from: each file of results/, its commands, and what reads and tests it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-PAGE = "book/proof"  # names no file by itself
+PAGE = "book/proof"  # does not name files itself
 FOLDERS = re.compile(r"\bdata/[\w-]+|\bFOLDER\b")  # of data, in a command
 SCRIPT = re.compile(r"\bpython (\S+\.py)")
 
@@ -20,8 +20,8 @@ class Source:
 
     Attributes:
         name: its path below the root, without the suffix.
-        text: all of it.
-        code: what is run, in parts: the code cells of a notebook, or a whole test.
+        text: the whole text.
+        code: the executed parts: the code cells of a notebook, or a whole test.
     """
 
     name: str
@@ -29,11 +29,11 @@ class Source:
     code: tuple[str, ...] = ()
 
     def mentions(self, file: str) -> bool:
-        """Whether a file is named, and not a longer name that ends like it."""
+        """Whether a file is named; a longer name with the same ending does not count."""
         return re.search(rf"(?<![\w-]){re.escape(file)}", self.text) is not None
 
     def reads(self, stem: str) -> bool:
-        """Whether the code reads ``results/STEM.json``, by its name or by a ``name`` that it puts in."""
+        """Whether the code reads ``results/STEM.json``, by its name or by an inserted ``name``."""
         code = "\n".join(self.code)
         if re.search(rf"""results["']? ?/ ?["']?{stem}\.json""", code, re.IGNORECASE):
             return True
@@ -51,16 +51,16 @@ class Source:
 
 @dataclass(frozen=True)
 class Proof:
-    """What is known of one file of results/.
+    """Facts about one file of results/.
 
     Attributes:
         path: of the file.
-        commands: that make it again.
-        scripts: what they run, below the root.
+        commands: commands that reproduce it.
+        scripts: scripts that these run, relative to the root.
         seeds: of the training runs that it holds.
-        data: corpora and folders that it was measured on, in words.
+        data: description of the corpora and folders that it was measured on.
         readers: names of chapters and pages that read it, or name it or its script.
-        cards: names of the shipped detectors whose cards do.
+        cards: names of the shipped detectors whose cards read or name it.
         tests: names of the tests that compare it with something; ``nbval`` if a chapter computes with it.
     """
 
@@ -123,7 +123,7 @@ def _proof(root: Path, path: Path, read: list[Source], cards: list[Source], test
 
 
 def _goes_through(test: Source, stem: str, tables: list[str]) -> bool:
-    """Whether a test is parametrised over files, or over the scripts whose tables are alike."""
+    """Whether a test is parametrised over files, or over scripts with similar tables."""
     files = 'RESULTS / f"{name}.json"' in test.text and f'"{stem}"' in test.text
     return files or ("OPTIONS.out" in test.text and any(f"import {table}" in test.text for table in tables))
 
@@ -138,7 +138,7 @@ def _seeds(content: dict[str, Any]) -> tuple[int, ...]:
 
 
 def _data(content: dict[str, Any], commands: list[str], script: str) -> tuple[str, ...]:
-    """What the file says itself, with the folders in its commands; else those that its script starts from."""
+    """The data that the file states, with the folders in its commands; else its script's inputs."""
     found = []
     corpus = content.get("corpus", content.get("recordings"))
     if isinstance(corpus, dict):

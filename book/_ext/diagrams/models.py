@@ -1,138 +1,14 @@
-"""The diagrams of the chapters, each lying for a desk, 720 pixels wide, and standing for a phone."""
+"""Diagrams of the chapters that build and train models, 6 to 14."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 from drawing import Point, Sheet
 
-WIDE, TALL = 720, 360
-Paint = Callable[[Sheet, Point, Point], None]  # sheet, upper left corner, width and height
-
-
-@dataclass(frozen=True)
-class Diagram:
-    """What a diagram shows in words, its height in either shape, and the function that draws it."""
-
-    title: str
-    about: str
-    heights: Point  # lying, standing
-    paint: Callable[[Sheet, bool], None]
-
-
-def draw_diagram(name: str, theme: str, shape: str) -> str:
-    """A diagram as SVG text; ``shape`` is ``"wide"`` or ``"tall"``."""
-    diagram, wide = DIAGRAMS[name], shape == "wide"
-    size = (WIDE, diagram.heights[0]) if wide else (TALL, diagram.heights[1])
-    sheet = Sheet(theme, diagram.title, diagram.about, size)
-    diagram.paint(sheet, wide)
-    return sheet.svg()
-
-
-PICTURE = 92  # height of a panel's picture
-
-
-def chain(sheet: Sheet, wide: bool, panels: Sequence[tuple[str, Sequence[str], Paint]]) -> None:
-    """Panels of a title, lines of words and a picture, with arrows from each to the next."""
-    gap = 36
-    width = (WIDE - 12 - gap * (len(panels) - 1)) / len(panels) if wide else 150
-    for number, (title, lines, paint) in enumerate(panels):
-        if wide:
-            at = (6 + number * (width + gap), 28.0)
-            x, rows = at[0] + width / 2, [18, 140, 157]
-            start, end = (
-                (at[0] + width + 5, at[1] + PICTURE / 2),
-                (at[0] + width + gap - 5, at[1] + PICTURE / 2),
-            )
-        else:
-            at = (8.0, 8 + number * (PICTURE + gap))
-            x, rows = at[0] + width + 12, [at[1] + down for down in (32, 53, 70)]
-            start, end = (
-                (at[0] + width / 2, at[1] + PICTURE + 5),
-                (at[0] + width / 2, at[1] + PICTURE + gap - 5),
-            )
-        if number < len(panels) - 1:
-            sheet.arrow(start, end)
-        sheet.rect(at, (width, PICTURE), "plain", "line", thick=1, round_by=4)
-        paint(sheet, at, (width, PICTURE))
-        anchor = "middle" if wide else "start"
-        sheet.text(x, rows[0], title, "ink", 14, anchor=anchor, bold=True)
-        for y, words in zip(rows[1:], lines, strict=True):
-            sheet.text(x, y, words, anchor=anchor)
-
-
-def cells(
-    sheet: Sheet,
-    at: Point,
-    size: Point,
-    shape: tuple[int, int],
-    colour: str,
-    share: Callable[[int, int], float],
-) -> None:
-    """A grid of (columns, rows); ``share(column, row)`` from 0 to 1 is how dark a cell is."""
-    columns, rows = shape
-    width, height = size[0] / columns, size[1] / rows
-    for column in range(columns):
-        for row in range(rows):
-            corner = (at[0] + column * width, at[1] + row * height)
-            sheet.rect(corner, (width, height), colour, share=max(0.0, min(1.0, share(column, row))))
-
-
-# Chapter 4: from the waveform to the log-mel spectrogram.
-
-
-def _mel(sheet: Sheet, wide: bool) -> None:
-    def pieces(sheet: Sheet, at: Point, size: Point) -> None:
-        (x, y), width = at, size[0]
-        wave = [math.sin(0.55 * i) * (0.35 + 0.65 * math.sin(0.035 * i) ** 2) for i in range(int(width) - 11)]
-        sheet.curve([(x + 6 + i, y + 66 - 18 * value) for i, value in enumerate(wave)], "sound-ink", thick=1)
-        span = 0.5 * (width - 12)
-        for number, colour in enumerate(("here", "visual-ink", "here")):
-            steps = range(41)
-            hill = [(1 - math.cos(math.pi * i / 20)) / 2 for i in steps]
-            left = x + 6 + number * span / 2
-            points = [(left + span * i / 40, y + 40 - 32 * hill[i]) for i in steps]
-            sheet.curve(points, colour)
-
-    def stripes(bands: int) -> Callable[[int, int], float]:
-        def share(column: int, row: int) -> float:
-            frequency = ((bands - row) / bands) ** 1.4
-            loud = 0.45 + 0.55 * math.sin(0.8 * column + 0.6) ** 2
-            return loud * (1.05 - frequency) * (0.45 + 0.5 * math.cos(34 * frequency + 0.25 * column))
-
-        return share
-
-    def power(sheet: Sheet, at: Point, size: Point) -> None:
-        cells(sheet, at, size, (14, 23), "sound-ink", stripes(23))
-        width = size[0] / 14
-        sheet.rect((at[0] + 4 * width, at[1]), (width, size[1]), "plain", "here", thick=2, share=0)
-
-    def filters(sheet: Sheet, at: Point, size: Point) -> None:
-        (x, y), width = at, size[0]
-        peaks = [10 ** (i / 10 * math.log10(1 + 8000 / 700)) - 1 for i in range(11)]
-        places = [x + 6 + (width - 12) * peak / peaks[-1] for peak in peaks]
-        for left, peak, right in zip(places, places[1:], places[2:], strict=False):
-            sheet.curve([(left, y + 82), (peak, y + 14), (right, y + 82)], "sound-ink", thick=1.4)
-
-    def log_mel(sheet: Sheet, at: Point, size: Point) -> None:
-        cells(
-            sheet, at, size, (14, 8), "sound-ink", lambda c, r: 0.2 + 0.75 * max(0.0, stripes(8)(c, r)) ** 0.5
-        )
-
-    chain(
-        sheet,
-        wide,
-        (
-            ("pieces", ("1024 samples each,", "one every 512"), pieces),
-            ("power", ("Fourier transform:", "513 rows × 32 columns"), power),
-            ("mel filters", ("64 triangles, wider", "at high frequencies"), filters),
-            ("log-mel", ("64 bands × 32 columns", "in decibels"), log_mel),
-        ),
-    )
-
+from diagrams.panels import TALL, WIDE, Diagram, Paint, cells, chain
 
 # Chapter 7: patches, tubelets, and their order.
 
@@ -303,7 +179,7 @@ def _agreement(sheet: Sheet, wide: bool) -> None:
         wide,
         (
             ("two sequences", ("sound averaged from", "49 steps to 16 frames"), sequences),
-            ("changes", ("each channel less its", "mean over the window"), centred),
+            ("changes", ("each channel minus its", "mean over the window"), centred),
             ("unit length", ("of one frame's vectors,", "channel by channel"), product),
             ("agreement", ("the products; their", "mean is the cosine"), result),
         ),
@@ -314,11 +190,11 @@ def _detail(sheet: Sheet, wide: bool) -> None:
     size = (118.0, 74.0) if wide else (168.0, 74.0)
     rows = (
         ("visual", (
-            ("frames", "every fourth", "of the 16"), ("high-pass", "less the mean", "of 5 × 5 pixels"),
+            ("frames", "every fourth", "of the 16"), ("high-pass", "minus the mean", "of 5 × 5 pixels"),
             ("convolutions", "64 maps"), ("pooling", "maximum; mean", "in 6 × 6 places"),
         )),
         ("sound", (
-            ("spectrogram", "32 ms", "every 10 ms"), ("levelled", "less the mean", "of the window"),
+            ("spectrogram", "32 ms", "every 10 ms"), ("levelled", "minus the mean", "of the window"),
             ("convolutions", "32 maps"), ("pooling", "mean, maximum", "over frequency"),
         )),
     )  # fmt: skip
@@ -336,7 +212,102 @@ def _detail(sheet: Sheet, wide: bool) -> None:
     sheet.box(end, size, "joint", "detail", "4 quarters × 2 C,", "to the classifier")
 
 
-# Chapter 9: complementary masks and what fills them.
+# Chapter 6: how much sound one step of the encoder sees.
+
+
+def _receptive_field(sheet: Sheet, wide: bool) -> None:
+    left, sample = (10.0, 700 / 720) if wide else (8.0, 344 / 720)
+    wave = [math.sin(0.35 * i) * (0.4 + 0.6 * math.sin(0.02 * i) ** 2) for i in range(721)]
+    sheet.curve([(left + sample * i, 178 - 16 * value) for i, value in enumerate(wave)], "sound-ink", thick=1)
+    for start, kind in ((0, "visual"), (320, "joint")):
+        x0, x1 = left + sample * start, left + sample * (start + 400)
+        middle = (x0 + x1) / 2
+        code = f"M{x0:.1f} 154L{middle - 9:.1f} 62H{middle + 9:.1f}L{x1:.1f} 154"
+        sheet.path(code, f"{kind}-ink", thick=1.6)
+        sheet.rect((middle - 13, 34), (26, 28), kind, f"{kind}-ink", round_by=4)
+        sheet.text(middle, 24, f"step {start // 320}", "ink")
+        sheet.path(f"M{x0:.1f} {206 + start / 320 * 26:g}H{x1:.1f}", f"{kind}-ink", thick=3)
+    sheet.text(left + sample * 200, 226, "400 samples, 25 ms", "visual-ink")
+    sheet.text(left + sample * 520, 252, "the next 400, 20 ms later", "joint-ink")
+    words = "seven convolutions: kernels 10, 3, 3, 3, 3, 2, 2; strides 5, 2, 2, 2, 2, 2, 2"
+    if wide:
+        sheet.text(360, 278, words)
+    else:
+        for row, part in enumerate(words.split("; ")):
+            sheet.text(180, 278 + 18 * row, part, size=12)
+
+
+# Chapter 10: which head reads what.
+
+
+def _two_heads(sheet: Sheet, wide: bool) -> None:
+    size = (150.0, 60.0) if wide else (108.0, 64.0)
+    parts = (("fusion", "D channels"), ("agreement", "D channels"), ("detail", "2 C channels"))
+    steps = (6.0, 196.0, 386.0, 564.0) if wide else (30.0, 134.0, 238.0, 342.0)
+    lanes = (24.0, 100.0, 176.0) if wide else (6.0, 126.0, 246.0)
+
+    def turn(step: int, lane: int) -> Point:
+        return (steps[step], lanes[lane]) if wide else (lanes[lane], steps[step])
+
+    places = [turn(0, lane) for lane in range(3)]
+    for place, words in zip(places, parts, strict=True):
+        sheet.box(place, size, "joint", *words)
+    decoder, mean = turn(1, 0), turn(1, 2 if wide else 1)
+    sheet.box(decoder, size, "visual", "decoder", "each frame")
+    sheet.join(places[0], size, decoder, size, lying=wide)
+    target = turn(2, 0)
+    sheet.box(target, size, "plain", "predicts", "both streams")
+    sheet.join(decoder, size, target, size, lying=wide)
+    sheet.box(mean, size, "sound", "mean", "over 16 frames")
+    for place in places:
+        sheet.join(place, size, mean, size, lying=wide)
+    classifier = turn(2, 2 if wide else 1)
+    sheet.box(classifier, size, "sound", "classifier", "two layers")
+    sheet.join(mean, size, classifier, size, lying=wide)
+    logit = turn(3, 2 if wide else 1)
+    sheet.box(logit, size, "plain", "logit", "real or fake?")
+    sheet.join(classifier, size, logit, size, lying=wide)
+    if wide:
+        sheet.text(645, 50, "stage one trains", "here", bold=True)
+        sheet.text(645, 68, "this head,", "here", bold=True)
+        sheet.text(645, 140, "stage two this one", "here", bold=True)
+    else:
+        sheet.text(60, 20, "stage one ↓", "here", bold=True)
+        sheet.text(240, 20, "stage two ↓", "here", bold=True)
+
+
+# Chapter 13: how fast each layer learns.
+
+
+def _rates(sheet: Sheet, wide: bool) -> None:
+    def bars(shares: Sequence[float]) -> Paint:
+        def paint(sheet: Sheet, at: Point, size: Point) -> None:
+            rows = len(shares)
+            height = (size[1] - 8) / rows
+            for row, share in enumerate(shares):
+                y = at[1] + 4 + row * height
+                kind = "joint" if row == 0 else "visual"
+                sheet.rect((at[0] + 6, y + 2), (size[0] - 12, height - 4), "plain", "line", thick=1)
+                if share:
+                    length = (size[0] - 12) * share
+                    sheet.rect((at[0] + 6, y + 2), (length, height - 4), kind, f"{kind}-ink", thick=1)
+
+        return paint
+
+    slow, decayed = (1, 0.12, 0.12, 0.12, 0.12), (1, 0.75, 0.56, 0.42, 0.32)
+    chain(
+        sheet,
+        wide,
+        (
+            ("frozen", ("the head alone learns;", "the encoders stay"), bars((1, 0, 0, 0, 0))),
+            ("one rate each", ("the encoders at a small", "part of the head's rate"), bars(slow)),
+            ("decay by layer", ("each block slower than", "the block behind it"), bars(decayed)),
+        ),
+        arrows=False,
+    )
+
+
+# Chapter 11: complementary masks and what fills them.
 
 
 def _masks(sheet: Sheet, wide: bool) -> None:
@@ -395,7 +366,7 @@ def _masks(sheet: Sheet, wide: bool) -> None:
                 sheet.text(180, y + block / 2 + 17 * row - 4, word, "ink")
 
 
-# Chapter 10: what stage one minimises.
+# Chapter 12: what stage one minimises.
 
 
 def _losses(sheet: Sheet, wide: bool) -> None:
@@ -436,7 +407,7 @@ def _losses(sheet: Sheet, wide: bool) -> None:
     sheet.box(critic, size, "plain", "critic loss", "critics alone")
 
 
-# Chapter 11: which windows of a partly fake clip count as fake.
+# Chapter 13: which windows of a partly fake clip count as fake.
 
 
 def _window_labels(sheet: Sheet, wide: bool) -> None:
@@ -469,104 +440,29 @@ def _window_labels(sheet: Sheet, wide: bool) -> None:
         sheet.text(x(tick) + (4 if tick == 0 else 0), bottom + 20, f"{tick} s" if tick else "0")
 
 
-# Chapter 12: from windows to a label.
-
-
-def _pieces(sheet: Sheet, wide: bool) -> None:
-    left, second = (12, 103) if wide else (8, 51)
-    total, seconds = 6.7, 4.0
-
-    def x(time: float) -> float:
-        return left + time * second
-
-    for number, (start, end, colour) in enumerate(((0.0, seconds, "visual"), (seconds, total, "sound"))):
-        sheet.rect((x(start), 8), (x(end) - x(start), 30), colour, f"{colour}-ink")
-        sheet.text(x((start + end) / 2), 28, f"piece {number}", "ink")
-    for time, words, anchor in ((seconds, "end of piece 0", "middle"), (total, "end of file", "end")):
-        sheet.path(f"M{x(time):g} 38V150", "here", thick=2, dashed=True)
-        sheet.text(x(time), 166, words, "here", anchor=anchor)
-    starts = [0.5 * k for k in range(12)] + [total - 1]
-    for k, start in enumerate(starts):
-        colour = "visual" if start + 1 <= seconds else "sound"
-        y = 56 + (k % 3) * 26
-        sheet.rect((x(start) + 1, y), (second - 2, 20), colour, f"{colour}-ink", thick=1.4, round_by=3)
-        sheet.text(x(start + 0.5), y + 14.5, str(k), "ink")
-
-
-def _calibration(sheet: Sheet, wide: bool) -> None:
-    def raw(sheet: Sheet, at: Point, size: Point) -> None:
-        values = (0.82, 0.55, 0.9, 0.2, 0.68, 0.75)
-        width = (size[0] - 24) / len(values)
-        for number, value in enumerate(values):
-            corner = (at[0] + 12 + number * width + 3, at[1] + 86 - 76 * value)
-            sheet.rect(corner, (width - 6, 76 * value), "visual", "visual-ink", thick=1)
-        mean = at[1] + 86 - 76 * sum(values) / len(values)
-        sheet.path(f"M{at[0] + 6:g} {mean:g}h{size[0] - 12:g}", "here", dashed=True)
-
-    def scaled(sheet: Sheet, at: Point, size: Point) -> None:
-        def point(r: float, p: float) -> Point:
-            return at[0] + 8 + (size[0] - 16) * r, at[1] + 84 - 76 * p
-
-        sheet.path("M{:g} {:g}L{:g} {:g}".format(*point(0, 0), *point(1, 1)), thick=1.4, dashed=True)
-        raws = [0.002 + 0.996 * i / 100 for i in range(101)]
-        odds = [math.log(r / (1 - r)) / 0.5 + 1.5 for r in raws]
-        sheet.curve(
-            [point(r, 1 / (1 + math.exp(-z))) for r, z in zip(raws, odds, strict=True)],
-            "joint-ink",
-            thick=2.4,
-        )
-
-    def label(sheet: Sheet, at: Point, size: Point) -> None:
-        for top, height, colour, words in (
-            (0, 34, "here", "fake"), (34, 32, "plain", "undetermined"), (66, 26, "visual", "real"),
-        ):  # fmt: skip
-            share = 0.2 if colour == "here" else 1
-            sheet.rect((at[0], at[1] + top), (size[0], height), colour, "line", thick=1, share=share)
-            sheet.text(at[0] + size[0] / 2, at[1] + top + height / 2 + 5, words, "ink", 13)
-
-    chain(
-        sheet,
-        wide,
-        (
-            ("raw score", ("mean of the windows'", "raw probabilities"), raw),
-            ("calibrated score", ("logit divided by τ,", "plus b, and back"), scaled),
-            ("label", ("none in the unsure range", "around the threshold"), label),
-        ),
-    )
-
-
-# Chapter 2: splits.
-
-
-def _splits(sheet: Sheet, wide: bool) -> None:
-    splits = (("train", "visual"), ("val", "sound"), ("test", "joint"))
-    by_clip = ((0, 0, 2), (0, 1, 0), (2, 0, 0), (0, 0, 1), (1, 2, 0), (0, 0, 0))
-    by_people = ((0, 0, 0), (0, 0, 0), (0, 0, 0), (0, 0, 0), (1, 1, 1), (2, 2, 2))
-    width, half = (80, 360) if wide else (42, 180)
-    for panel, (title, rows) in enumerate((("split by clip", by_clip), ("split by people", by_people))):
-        left = panel * half + (74 if wide else 34)
-        sheet.text(left + 1.5 * width, 20, title, "ink", 14, bold=True)
-        for person, row in enumerate(rows):
-            y = 34 + person * 32
-            leaks = len(set(row)) > 1
-            sheet.dot((left - 14, y + 7), "here" if leaks else "soft", 4)
-            x = left - 14
-            sheet.path(f"M{x - 7} {y + 23}c0-12 14-12 14 0", "here" if leaks else "soft")
-            for clip, split in enumerate(row):
-                words, kind = splits[split]
-                sheet.rect((left + clip * width + 2, y), (width - 4, 24), kind, f"{kind}-ink", round_by=3)
-                sheet.text(left + (clip + 0.5) * width, y + 16.5, words, "ink", 12)
-        sheet.path(f"M{left - 24} 78c-9 0-9 32 0 32", "soft", thick=1.6)  # two people of one face swap
-
-
 DIAGRAMS = {
-    "mel": Diagram(
-        "From a waveform to a log-mel spectrogram",
-        "Four pictures in a row. Overlapping pieces of the waveform, 1024 samples each; their power at 513 "
-        "frequencies, one column a piece; 64 triangular filters that widen with the frequency; the log-mel "
-        "spectrogram of 64 bands in decibels.",
-        (172, 490),
-        _mel,
+    "receptive-field": Diagram(
+        "The receptive field of an audio step",
+        "Two neighbouring steps of the audio encoder above a waveform. Each sees 400 samples, 25 "
+        "milliseconds; the second sees those 20 milliseconds later, so the two overlap by 5.",
+        (290, 308),
+        _receptive_field,
+    ),
+    "two-heads": Diagram(
+        "Decoder and classifier, side by side",
+        "Fusion, agreement and detail stand side by side. The decoder reads the fusion alone and predicts "
+        "both streams; stage one trains it. All three are averaged over the frames and read by the "
+        "classifier, whose output is a logit; stage two trains it.",
+        (250, 416),
+        _two_heads,
+    ),
+    "rates": Diagram(
+        "Three ways to go on from stage one",
+        "Three stacks of bars, a head above four blocks of an encoder; the length of a bar is its learning "
+        "rate. Frozen: the head alone. One rate each: the blocks at a small part of it. Decay by layer: "
+        "each block slower than the block behind it.",
+        (172, 362),
+        _rates,
     ),
     "tubelets": Diagram(
         "Patches and tubelets",
@@ -592,7 +488,7 @@ DIAGRAMS = {
     ),
     "agreement": Diagram(
         "The agreement of the two streams",
-        "Four pictures in a row. Two sequences, the sound averaged down to the frames; both less their mean "
+        "Four pictures in a row. Two sequences, the sound averaged down to the frames; both minus their mean "
         "over the window; the two vectors of a frame at unit length, channel by channel; their products, "
         "positive where both go the same way.",
         (172, 490),
@@ -600,25 +496,28 @@ DIAGRAMS = {
     ),
     "detail": Diagram(
         "The detail path",
-        "Two rows of boxes. Every fourth frame, less its local mean, goes through convolutions and is pooled "
-        "to maxima and to means in 6 by 6 places. The spectrogram, less its mean, goes through convolutions "
-        "and is pooled over frequency. Both together are the detail features, which go to the classifier.",
+        "Two rows of boxes. Every fourth frame, minus its local mean, goes through convolutions and is "
+        "pooled to maxima and to means in 6 by 6 places. The spectrogram, minus its mean, goes through "
+        "convolutions and is pooled over frequency. Both together are the detail features, which go to the "
+        "classifier.",
         (182, 498),
         _detail,
     ),
     "masks": Diagram(
         "Complementary masks, translated, merged and decoded",
-        "Eight slices of video features and of audio features; each moment is masked in exactly one of them. "
-        "A2V predicts the masked video from the visible audio, V2A the masked audio from the visible video. "
-        "The predictions are merged with the visible slices; a decoder for each stream gives all patches.",
+        "Eight slices of video features and of audio features; each moment is masked in exactly one of "
+        "them. A2V predicts the masked video from the visible audio, V2A the masked audio from the visible "
+        "video. The predictions are merged with the visible slices; a decoder for each stream gives all "
+        "patches.",
         (218, 592),
         _masks,
     ),
     "losses": Diagram(
         "The losses of stage one",
         "Windows of real clips go through encoders, A2V and V2A, decoders and critics. The contrast is of "
-        "the encoders' features, the reconstruction of the decoders' masked patches, the adversarial loss of "
-        "the critics' scores. Their weighted sum trains all but the critics, which have a loss of their own.",
+        "the encoders' features, the reconstruction of the decoders' masked patches, the adversarial loss "
+        "of the critics' scores. Their weighted sum trains all but the critics, which have a loss of their "
+        "own.",
         (342, 556),
         _losses,
     ),
@@ -628,26 +527,5 @@ DIAGRAMS = {
         "has the label 0, those with 0.4 s or more the label 1, and two with only 0.2 s have none.",
         (254, 254),
         _window_labels,
-    ),
-    "pieces": Diagram(
-        "Pieces and windows of a file",
-        "A file of 6.7 s in a piece of 4 s and the rest, and 13 windows of one second, one every half second "
-        "and a last one that ends with the file. Windows 0 to 6 end in piece 0, all others in piece 1.",
-        (174, 174),
-        _pieces,
-    ),
-    "calibration": Diagram(
-        "From a raw score to a label",
-        "Three pictures in a row. The raw probabilities of the windows and their mean; a curve from the raw "
-        "to the calibrated score; the ranges of the calibrated score for real, undetermined and fake.",
-        (172, 362),
-        _calibration,
-    ),
-    "splits": Diagram(
-        "A split by clip and a split by people",
-        "Six people with three clips each. Split by clip, five of them are in two or more of train, val and "
-        "test; split by people, all clips of a person, and both people of a face swap, are in one.",
-        (230, 230),
-        _splits,
     ),
 }
