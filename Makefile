@@ -15,7 +15,7 @@ export HF_HUB_OFFLINE = 1
 export OMP_NUM_THREADS = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install book test lint unit nbval pages notebooks bench lock canary lab serve clean
+.PHONY: help install book pdf test lint unit nbval pages notebooks bench lock canary lab serve clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -45,6 +45,9 @@ book: $(STAMP)  ## Build the pages from the stored outputs
 	@$(BOOK)
 	@echo "or run: make serve"
 
+pdf: book  ## Print the pages into one file, _build/pdf/avff-book.pdf; needs Chromium
+	@$(BIN)/python book/make_pdf.py
+
 test: lint unit nbval pages  ## Check everything: code, packages, notebooks run anew, pages in a browser
 
 lint: $(STAMP)
@@ -53,12 +56,14 @@ lint: $(STAMP)
 	$(BIN)/mypy
 
 unit: $(STAMP)
-	$(BIN)/python -m pytest -q -n 2 tests --ignore tests/test_pages.py
+	$(BIN)/python -m pytest -q -n 2 --cov --cov-report= --cov-fail-under=90 tests --ignore tests/test_pages.py
 
 nbval: $(STAMP)
 	$(BIN)/python -m pytest -q --nbval -n 2 --dist loadscope notebooks
 
 pages: $(STAMP)
+# Sphinx renews a page of source code only when the code changes, not when what links to it moves.
+	@rm -rf _build/html/_modules
 	$(BOOK) --all -W -n --keep-going
 	$(BIN)/python -m pytest -q tests/test_pages.py
 

@@ -3,10 +3,10 @@
     python book/canary.py               # resolve, install, run the tests and the notebooks, report
     python book/canary.py --resolve     # report only which versions would change
 
-What `avff_lib` declares is resolved anew within its ranges; what only the book and the tests need keeps the
-pins of requirements.in. All of it happens on a copy of the repository, in a temporary folder that is removed
-at the end; neither the repository nor .venv changes. An installation takes 6 GB there. The exit status is 1
-where something failed.
+The dependencies of `avff_lib` are resolved again within their ranges; packages for the book and the tests
+alone keep the pins of requirements.in. Everything happens on a copy of the repository, in a temporary folder
+that is removed at the end; neither the repository nor .venv changes. An installation takes 6 GB there. The
+exit status is 1 if something failed.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from tempfile import TemporaryDirectory
 
 ROOT = Path(__file__).parents[1]
 CHECKS = ("unit", "nbval")  # targets of the Makefile, whose commands are run
-# Not copied: what was built or made, at the top of the repository and everywhere.
+# Not copied: built or generated files, at the top of the repository and everywhere.
 MADE = {".git", ".venv", "_build", "build", "dist", "data", "runs"}
 CACHES = {"__pycache__", ".hypothesis", ".mypy_cache", ".pytest_cache", ".ruff_cache"}
 Change = tuple[str, str | None, str | None]  # package, pinned version, newest version
 
 
 def name_of(requirement: str) -> str:
-    """The package of a requirement, as the index spells it."""
+    """The package of a requirement, in the index's spelling."""
     match = re.match(r"[\w.-]+", requirement)
     return re.sub(r"[-_.]+", "-", match[0]).lower() if match else ""
 
 
 def wanted(pyproject: str, requirements_in: str) -> list[str]:
-    """Ranges of all that the library declares, and pins of what only the book and the tests need."""
+    """Ranges of the library's dependencies, and pins of the packages for the book and the tests alone."""
     project = tomllib.loads(pyproject)["project"]
     lines = [*project["dependencies"]]
     for extra in project["optional-dependencies"].values():
@@ -55,7 +55,7 @@ def versions(pins: str) -> dict[str, str]:
 
 
 def compare(before: dict[str, str], after: dict[str, str]) -> list[Change]:
-    """What differs, by name."""
+    """The differences, by name."""
     names = sorted(before.keys() | after.keys())
     return [
         (name, before.get(name), after.get(name)) for name in names if before.get(name) != after.get(name)
@@ -70,12 +70,12 @@ def commands(makefile: str, target: str) -> list[list[str]]:
 
 
 def failures(output: str) -> list[str]:
-    """Tests that failed, or could not be run, of pytest's summary."""
+    """Tests that failed, or could not be run, from pytest's summary."""
     return re.findall(r"^(?:FAILED|ERROR) .*", output, re.MULTILINE)
 
 
 def report(changes: Sequence[Change], failed: dict[str, list[str]]) -> str:
-    """Versions that changed, then each check with what failed in it."""
+    """Changed versions, then each check with its failures."""
     lines = [f"{len(changes)} packages differ from requirements.txt" + (":" if changes else "")]
     for name, before, after in changes:
         lines.append(f"  {name:28} {before or 'not there':>16} → {after or 'not needed'}")
@@ -88,7 +88,7 @@ def report(changes: Sequence[Change], failed: dict[str, list[str]]) -> str:
 
 
 def run(command: Sequence[str | Path], folder: Path, shown: bool = False) -> tuple[int, str]:
-    """Exit status and output of a command that sees no other Python than that which it names."""
+    """Exit status and output of a command that sees only the Python that it names."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     environment.pop("VIRTUAL_ENV", None)
     environment |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
@@ -110,13 +110,13 @@ def must(command: Sequence[str | Path], folder: Path) -> None:
 
 
 def left_out(folder: str, names: list[str]) -> set[str]:
-    """What of a folder of the repository is not copied."""
+    """Names in a folder of the repository that are not copied."""
     top = Path(folder) == ROOT
     return {name for name in names if name in CACHES or (top and name in MADE)}
 
 
 def environment_in(folder: Path) -> tuple[Path, Path]:
-    """An empty environment: its Python, and a uv, of .venv or of the path, or else installed into it."""
+    """An empty environment: its Python, and uv, from .venv or the path, or else installed into it."""
     bin_ = folder / "venv" / "bin"
     places = os.pathsep.join([str(ROOT / ".venv/bin"), os.environ.get("PATH", "")])
     if found := shutil.which("uv", path=places):

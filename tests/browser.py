@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -128,6 +129,11 @@ class Browser:
         if "exceptionDetails" in result:
             raise RuntimeError(result["exceptionDetails"]["exception"]["description"])
         return result["result"].get("value")
+
+    def print(self) -> bytes:
+        """The page as PDF, on the paper that its stylesheet names."""
+        options = {"printBackground": True, "preferCSSPageSize": True, "generateTaggedPDF": False}
+        return base64.b64decode(self.send("Page.printToPDF", **options)["data"])
 
     def press(self, key: str) -> None:
         """Press and release a key, by its name in `KEYS`, on what has the focus."""

@@ -47,10 +47,22 @@ def text_of(path: Path) -> str:
 
 def test_every_page_stands_in_the_table_of_contents():
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
-    listed = {toc["root"]} | {entry["file"] for part in toc["parts"] for entry in part["chapters"]}
-    pages = [path.relative_to(ROOT).with_suffix("").as_posix() for path in ROOT.glob("book/*.md")]
+    entries = [entry for part in toc["parts"] for entry in part["chapters"]]
+    entries += [page for entry in entries for page in entry.get("sections", [])]
+    listed = {toc["root"]} | {entry["file"] for entry in entries}
+    pages = [path.relative_to(ROOT).with_suffix("").as_posix() for path in ROOT.glob("book/**/*.md")]
     pages += [f"notebooks/{path.stem}" for path in NOTEBOOKS]
     assert listed == set(pages)
+
+
+def test_chapters_are_numbered_as_their_files():
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    numbered = [part for part in toc["parts"] if part.get("numbered") == 1]
+    chapters = [entry["file"] for part in numbered for entry in part["chapters"]]
+    assert len(chapters) == len(NOTEBOOKS)
+    # Sphinx counts on from part to part, so the place in the list is the number on the page.
+    for number, chapter in enumerate(chapters, start=1):
+        assert chapter.startswith(f"notebooks/{number:02}_"), f"{chapter} is chapter {number} of the pages"
 
 
 @chapters
@@ -69,11 +81,61 @@ def test_chapter_follows_the_template(path):
     headings = re.findall(r"^(?:## |:::+\{admonition\} )(.+)$", text, re.MULTILINE)
     assert [section for section in SECTIONS if section not in headings] == []
     assert headings[0] == SECTIONS[0]
-    assert "{pipeline}" in text
-    exercises = re.findall(r"\{exercise-start\}.*?:label: (\S+)", text, re.DOTALL)
-    solved = re.findall(r"\{solution-start\} (\S+)", text)
-    assert exercises
-    assert sorted(exercises) == sorted(solved)
+    assert "{image} drawings/pipeline-" in text
+    assert "-start}" not in text, "JupyterLab renders {exercise} and {solution}, not the gated ones"
+
+
+@chapters
+def test_every_exercise_has_a_starter_that_fails_nobody_and_a_solution_that_is_right(path):
+    notebook = nbformat.read(path, as_version=4).cells
+    exercises = re.findall(r"\{exercise\}.*?:label: (\S+)", text_of(path), re.DOTALL)
+    assert len(exercises) >= 3
+    assert re.findall(r"\{solution\} (\S+)", text_of(path)) == exercises
+    outputs = {label: [] for label in exercises}
+    for cell in notebook:
+        for label in re.findall(r"^check\(\"(ex-[\w-]+)\"", cell.source, re.MULTILINE):
+            outputs[label].append("".join(output.get("text", "") for output in cell.outputs))
+    for label, (starter, solution) in outputs.items():
+        assert starter.startswith("Not answered yet"), label
+        assert "Right." in solution.splitlines(), label
+    first = next(i for i, cell in enumerate(notebook) if cell.source.startswith("## Solutions"))
+    for cell in notebook[first:]:
+        assert cell.cell_type == "markdown" or folded(cell) == "hide-cell", cell.source
+
+
+def folded(cell) -> str | None:
+    """How a cell is folded; on the page and in JupyterLab alike."""
+    tag = next((tag for tag in tags(cell) if tag in ("hide-input", "hide-cell")), None)
+    hidden = cell.metadata.get("jupyter", {})
+    expected = {"hide-input": {"source_hidden"}, "hide-cell": {"source_hidden", "outputs_hidden"}}
+    assert {key for key, value in hidden.items() if value} == expected.get(tag, set()), cell.source
+    return tag
+
+
+@chapters
+def test_code_fits_the_column_and_the_wall_of_imports_is_folded(path):
+    for cell in cells(path, "code"):
+        assert max(map(len, cell.source.splitlines())) <= 80, cell.source
+        if len(re.findall(r"^(?:from|import) ", cell.source, re.MULTILINE)) > 3:
+            assert folded(cell) == "hide-input", cell.source
+
+
+@chapters
+def test_printed_lines_are_measurements_not_truths(path):
+    printed = [output.text for cell in cells(path, "code") for output in cell.outputs if "text" in output]
+    lines = "\n".join(printed).splitlines()
+    truths = [line for line in lines if re.search(r": (True|False)$", line)]
+    assert len(truths) <= max(1, len(lines) // 40), truths
+
+
+@chapters
+def test_figures_are_drawn_for_a_phone(path):
+    """At most six inches wide: with the book's 11 points, 9 pixels of type remain on a screen of 390."""
+    for cell in cells(path, "code"):
+        for output in cell.outputs:
+            if "image/png" in output.get("data", {}):
+                header = base64.b64decode(output.data["image/png"][:64])
+                assert int.from_bytes(header[16:20], "big") <= 930, cell.source
 
 
 @chapters
@@ -106,14 +168,53 @@ def test_stored_notebook_holds_nothing_of_the_machine_that_ran_it(path):
     assert sys.prefix not in stored
 
 
-def test_api_page_lists_every_public_module():
-    listed = re.findall(r"automodule:: (\S+)", (ROOT / "book/api.md").read_text())
+def minutes_to_read(path: Path) -> float:
+    """200 words a minute, and 20 seconds for each visible code cell and each figure."""
+    visible = [cell for cell in cells(path, "code") if not {"hide-input", "hide-cell"} & set(tags(cell))]
+    figures = [
+        output
+        for cell in cells(path, "code")
+        for output in cell.outputs
+        if "image/png" in output.get("data", {})
+    ]
+    return len(text_of(path).split()) / 200 + 0.3 * (len(visible) + len(figures))
+
+
+def stated_minutes(path: Path) -> int:
+    return int(
+        re.search(r"^\*\*Time\*\*: (\d+) minutes to read, .+ to run on two cores\.$", text_of(path), re.M)[1]
+    )
+
+
+@chapters
+def test_stated_time_to_read_is_that_of_the_words_cells_and_figures(path):
+    assert abs(stated_minutes(path) - minutes_to_read(path)) <= 5
+
+
+def test_front_page_repeats_the_chapters_times_and_adds_them_up():
+    page = (ROOT / "book/intro.md").read_text()
+    times = re.findall(r"notebooks/(\w+)>`, (\d+)\smin", page)
+    assert {path for path, _ in times} >= {"01_quickstart", "19_from_drawings_to_people"}
+    for path, minutes in times:
+        assert int(minutes) == stated_minutes(ROOT / f"notebooks/{path}.ipynb"), path
+    sums = re.findall(r"grid-item-card\} \w+: (\d+)\sh(?: (\d+)\smin)?\n(.*?)\n:::", page, re.DOTALL)
+    assert len(sums) == 2
+    for hours, minutes, card in sums:
+        total = sum(map(int, re.findall(r"`, (\d+)\smin", card)))
+        assert 60 * int(hours) + int(minutes or 0) == total
+
+
+def test_api_pages_list_every_public_module():
+    pages = {path.stem: path.read_text() for path in ROOT.glob("book/api/*.md")}
+    listed = {name: re.findall(r"automodule:: (\S+)", text) for name, text in pages.items()}
     modules = [
         path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".")
         for path in ROOT.glob("avff_lib/**/*.py")
         if not path.name.startswith("_")
     ]
-    assert sorted(listed) == sorted(modules)
+    assert sorted(name for names in listed.values() for name in names) == sorted(modules)
+    for page, names in listed.items():  # a folder has a page; modules of no folder may stand on any
+        assert {name.split(".")[1] for name in names if name.count(".") == 2} <= {page}
 
 
 def test_lock_pins_everything_and_names_no_host():
@@ -164,16 +265,24 @@ def drawings() -> dict[str, str]:
     }
 
 
-def test_diagrams_are_drawn_for_a_chapter_each_and_chapters_name_no_other(monkeypatch):
+def test_pictures_for_jupyterlab_are_the_drawn_ones_and_each_is_shown(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "book/_ext")
-    from diagrams import DIAGRAMS
+    from pictures import DRAWINGS, FOLDER, picture
 
+    files = {path.stem for path in FOLDER.glob("*.svg") if not path.stem.startswith("interactive-")}
+    assert files == set(DRAWINGS)
+    for name in DRAWINGS:
+        assert (FOLDER / f"{name}.svg").read_text(encoding="utf-8") == picture(name)
     texts = [text_of(path) for path in NOTEBOOKS] + [path.read_text() for path in ROOT.glob("book/*.md")]
-    placed = re.findall(r"^```\{diagram\} (\S+)\n(.+?)\n```$", "\n".join(texts), re.MULTILINE | re.DOTALL)
-    assert sorted(name for name, _ in placed) == sorted(DIAGRAMS)
-    assert all(len(caption.split()) >= 5 for _, caption in placed)
-    named = set(re.findall(r"\{numref\}`diagram-([\w-]+)`", "\n".join(texts)))
-    assert named <= set(DIAGRAMS)
+    shown = re.findall(
+        r"^`{3}\{figure\} drawings/(diagram-[\w-]+)\.svg\n:name: \1\n:alt: [^\n]+\n\n(.+?)\n`{3}$",
+        "\n".join(texts),
+        re.MULTILINE | re.DOTALL,
+    )
+    assert sorted(name for name, _ in shown) == sorted(n for n in DRAWINGS if n.startswith("diagram-"))
+    assert all(len(caption.split()) >= 5 for _, caption in shown)
+    linked = set(re.findall(r"drawings/((?:diagram|pipeline)[\w-]*)\.svg", "\n".join(texts)))
+    assert linked <= set(DRAWINGS)
 
 
 def test_drawings_say_what_they_show_and_keep_their_words_inside(monkeypatch):

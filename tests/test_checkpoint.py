@@ -196,7 +196,7 @@ def assert_refused(folder: Path, sentence: str) -> None:
 def test_settings_that_are_not_known_are_refused(saved, tmp_path, name, value):
     folder = edited(saved["AVFF"], tmp_path / "c", **{name: value})
     where, setting = name.split("__", 1)
-    assert_refused(folder, f"'{where}.{setting}' is no setting of this version; remove it")
+    assert_refused(folder, f"'{where}.{setting}' is not a setting of this version; remove it")
 
 
 @pytest.mark.parametrize(
@@ -258,7 +258,7 @@ def test_only_names_that_timm_knows_are_passed_to_it(saved, tmp_path, name, monk
         ("AVFFMAE", {"mel__n_fft": 2**16}, "less than twice the 20480 samples of a window"),
         ("AVFFMAE", {"mel__win_length": 1024}, "expected win_length or more"),
         ("AVFFMAE", {"mel__hop_length": 1, "mel__n_mels": 32}, "tokens; expected 1 to 4096"),
-        ("AVFFMAE", {"mel__power": 2.0}, "'mel.power' is no setting"),
+        ("AVFFMAE", {"mel__power": 2.0}, "'mel.power' is not a setting"),
         ("AVFFMAE", {"audio_std": 0.0}, "audio_std is 0.0"),
         ("AVFFMAE", {"critic_dim": 8192}, "the config asks for"),
     ],
@@ -291,9 +291,9 @@ def test_a_config_that_is_none_is_refused(saved, tmp_path, text):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda tensor: tensor.index_fill(0, torch.tensor([0]), torch.nan), "no finite numbers"),
-        (lambda tensor: tensor.index_fill(0, torch.tensor([0]), torch.inf), "no finite numbers"),
-        (lambda tensor: tensor.double() * 1e300, "no finite numbers"),  # not in float32
+        (lambda tensor: tensor.index_fill(0, torch.tensor([0]), torch.nan), "NaN or infinite"),
+        (lambda tensor: tensor.index_fill(0, torch.tensor([0]), torch.inf), "NaN or infinite"),
+        (lambda tensor: tensor.double() * 1e300, "NaN or infinite"),  # not in float32
         (lambda tensor: tensor.long(), "has the type I64"),
         (lambda tensor: tensor.bool(), "has the type BOOL"),
         (lambda tensor: tensor.to(torch.float8_e5m2), "has the type F8_E5M2"),
@@ -311,7 +311,7 @@ def test_weights_of_another_kind_are_refused(saved, tmp_path, change, sentence):
 
 
 def test_a_name_with_a_line_break_does_not_break_the_sentence(saved, tmp_path):
-    assert_refused(edited(saved["AVFFMAE"], tmp_path / "c", **{"a\nb": 1}), r"'a\nb' is no setting")
+    assert_refused(edited(saved["AVFFMAE"], tmp_path / "c", **{"a\nb": 1}), r"'a\nb' is not a setting")
     weights = load_file(saved["AVFFMAE"] / WEIGHTS_NAME) | {"a\nb": torch.zeros(1)}
     folder = shutil.copytree(saved["AVFFMAE"], tmp_path / "d")
     save_file(weights, folder / WEIGHTS_NAME)

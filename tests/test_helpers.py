@@ -32,7 +32,7 @@ def test_a_folder_is_claimed_once_and_taken_up_again_with_the_same_settings(tmp_
 def test_a_damaged_note_of_settings_is_an_error_of_one_sentence(tmp_path, content):
     (tmp_path / "about.json").write_text(content)
     with pytest.raises(
-        AVFFError, match=r"about\.json is damaged; delete the folder and make the corpus anew"
+        AVFFError, match=r"about\.json is damaged; delete the folder and make the corpus again"
     ):
         claim_folder(tmp_path, "about.json", {"seed": 1}, "corpus")
 

@@ -10,7 +10,7 @@ from avff_lib.utils.atomic import atomic_write
 LIBRARY = Path(__file__).parents[1] / "avff_lib"
 # A folder may import from itself and from those before it. `book/architecture.md` says the same to readers.
 ORDER = (
-    *("errors", "utils", "plots", "media", "faces", "preprocess", "nn", "models"),
+    *("errors", "exercises", "utils", "plots", "media", "faces", "preprocess", "nn", "models"),
     *("data.manifest", "synth", "data", "forge", "training", "inference", "evaluation"),
     *("explain", "notebook", "report", "demo", "cli", "__main__"),
 )

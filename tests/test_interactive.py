@@ -73,7 +73,7 @@ def book(tmp_path_factory) -> Path:
     """A book of a page with all parts and a quiz, and of a page with neither."""
     folder = tmp_path_factory.mktemp("book")
     placed = [
-        f":::{{interactive}} {name}\n![For JupyterLab.](x.svg)\n\nCaption of {name}.\n:::"
+        f":::{{figure}} drawings/interactive-{name}.svg\n:name: interactive-{name}\n\nCaption of {name}.\n:::"
         for name in interactive.PARTS
     ]
     (folder / "index.md").write_text("\n\n".join(["# All", *placed, QUIZ]))
@@ -113,14 +113,13 @@ def test_every_part_stands_in_one_chapter_with_its_picture_and_a_caption():
         if cell.cell_type == "markdown"
     ]
     placed = re.findall(
-        r"^:::\{interactive\} (\S+)\n!\[(.+)\]\(\.\./book/_assets/(.+)\)\n\n(.+)\n:::$",
+        r"^:::\{figure\} drawings/interactive-(\w+)\.svg\n:name: interactive-\1\n:alt: (.+)\n\n(.+)\n:::$",
         "\n\n".join(cells),
         re.MULTILINE,
     )
     assert sorted(name for name, *_ in placed) == sorted(interactive.PARTS)
-    for name, alt, file, caption in placed:
+    for name, alt, caption in placed:
         assert alt == interactive.PARTS[name].about
-        assert ASSETS / file == interactive.picture_file(name)
         assert len(caption.split()) >= 5
 
 
@@ -201,7 +200,8 @@ def test_script_is_plain_and_calls_nobody(path):
 
 
 def test_every_part_has_a_script_and_the_stylesheet_has_the_palette():
-    assert {path.stem for path in SCRIPTS} == {*interactive.PARTS, "quiz"}
+    of_every_page, of_the_search = {"print", "reach"}, {"excerpts"}
+    assert {path.stem for path in SCRIPTS} == {*interactive.PARTS, "quiz", *of_every_page, *of_the_search}
     light, dark = re.findall(
         r"html(?:\[.+?\])? \{(.+?)\}", (ASSETS / "interactive.css").read_text(), re.DOTALL
     )
@@ -270,7 +270,8 @@ def test_pages_load_the_scripts_of_what_is_in_them(book):
         urls = [element.get("src") or element["href"] for element in page.select("script[src], link[href]")]
         return {Path(url.partition("?")[0]).name for url in urls} & ours
 
-    assert loaded("index.html") == {"threshold.js", "voice.js", "masks.js", "quiz.js", "interactive.css"}
+    scripts = {f"{name}.js" for name in (*interactive.PARTS, "quiz")}
+    assert loaded("index.html") == {*scripts, "interactive.css"}
     assert loaded("plain.html") == set()
     text = (book / "index.html").read_text()
     assert "Caption of masks." in text
@@ -311,7 +312,18 @@ def test_threshold_slider_moves_point_and_counts(opened):
 
 
 def test_script_writes_what_the_page_was_built_with(opened, pages):
-    for name in ("accused", "found", "missed", "innocent", "percent", "lag", "height", "at-zero", "audio"):
+    for name in (
+        "accused",
+        "found",
+        "missed",
+        "innocent",
+        "percent",
+        "lag",
+        "height",
+        "at-zero",
+        "audio",
+        "scores",
+    ):
         built = next(out(page, name) for page in pages.values() if page.select_one(f'[data-out="{name}"]'))
         assert opened.run(f"document.querySelector('[data-out={name}]').textContent") == built
 
@@ -326,6 +338,23 @@ def test_voice_slider_moves_the_curve_and_the_clip_plays(opened):
     assert opened.run("document.querySelector('[data-in=play]').textContent") == "Stop"
     opened.press(" ")
     assert opened.run("document.querySelector('[data-interactive] video').paused")
+
+
+def test_playhead_follows_the_film_and_the_slider(opened):
+    data = data_of("playhead")
+    inside = [score for start, end, score in data["windows"] if start < 5.5 and end > 4.1]
+    assert max(inside) > data["threshold"]
+    opened.run("document.querySelector('[data-in=time]').focus()")
+    opened.press("ArrowRight")
+    opened.wait_for("document.querySelector('[data-out=time]').textContent === '0.1 s'")
+    place = opened.run("document.querySelector('[data-part=playhead]').getAttribute('transform')")
+    expected = interactive.TIME.at(0.1, 1)
+    assert [float(number) for number in re.findall(NUMBER, place)] == pytest.approx(expected, abs=0.5)
+    scores = [f"{score:.2f}" for start, end, score in data["windows"] if start <= 0.1 < end]
+    assert (
+        re.findall(r"\d\.\d\d", opened.run("document.querySelector('[data-out=scores]').textContent"))
+        == scores
+    )
 
 
 def test_slices_are_masked_by_keyboard(opened):

@@ -312,7 +312,7 @@ def test_check_tells_what_is_there_missing_and_unreadable(video, tmp_path, capsy
     assert main(["data", "check", str(tmp_path), "--workers", "1"]) == 0
     out = capsys.readouterr().out
     assert f"{dataset} is FakeAVCeleb: 4 files" in out
-    assert "listed, but not there:" in out
+    assert "listed, but missing:" in out
     assert "gone.mp4" in out
     assert "listed more than once, and used once:" in out
     assert "32x32, 25 fps" in out
@@ -334,7 +334,7 @@ def test_manifest_writes_what_every_other_command_reads(tmp_path, capsys):
     assert not shared_identities(rows)
     assert "with seed 3" in capsys.readouterr().out
     assert main(["data", "manifest", str(tmp_path)]) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     assert read_layout(tmp_path).layout == "manifest"
 
 
@@ -471,7 +471,7 @@ def test_voxceleb2_gets_its_sound_and_is_not_encoded_again(video, tmp_path, caps
     keep_only("video", video, tmp_path / "dev/mp4/id00013/x/00001.mp4")
     assert main(["data", "check", str(tmp_path), "--workers", "1"]) == 2
     shown = capsys.readouterr()
-    assert "its sound lies apart" in shown.out
+    assert "its sound is separate" in shown.out
     out = tmp_path / "joined"
     assert main(["data", "join", str(tmp_path), "--out", str(out), "--workers", "1"]) == 0
     shown = capsys.readouterr()

@@ -158,7 +158,7 @@ def test_weights_are_loaded_strictly(mini, tmp_path, change):
     ("edit", "message"),
     [
         (lambda config: config.pop("heads"), "heads is missing"),
-        (lambda config: config.update(colour="red"), "'colour' is no setting"),
+        (lambda config: config.update(colour="red"), "'colour' is not a setting"),
         (lambda config: config.update(family="GAN"), "no known model family"),
         (lambda config: config.update(heads=7), "multiple"),
     ],
@@ -292,8 +292,8 @@ def test_of_a_strangers_audio_encoder_only_its_settings_are_used(encoders, tmp_p
 @pytest.mark.parametrize(
     ("card", "sentence"),
     [
-        ({"model_args": {"checkpoint_path": "weights.pt"}}, "'visual.checkpoint_path' is no setting"),
-        ({"model_args": {"pretrained_cfg": {}}}, "'visual.pretrained_cfg' is no setting"),
+        ({"model_args": {"checkpoint_path": "weights.pt"}}, "'visual.checkpoint_path' is not a setting"),
+        ({"model_args": {"pretrained_cfg": {}}}, "'visual.pretrained_cfg' is not a setting"),
         ({"architecture": "hf-hub:stranger/model"}, "expected a name that timm"),
         ({"model_args": {}}, "cannot be loaded here"),  # weights of another size
         ({"model_args": [1]}, "cannot be loaded here"),

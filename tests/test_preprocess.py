@@ -351,7 +351,7 @@ def test_figures_show_the_data():
 
     assert len(plot_waveform(noise(), start=2.0).lines[0].get_xdata()) == 16_000
     ax = show_frames(ramp_clip().frames[:4], ["a", "b", "c", "d"])
-    assert ax.images[0].get_array().shape == (48, 4 * 64 + 3 * 2, 3)
+    assert ax.images[0].get_array().shape == (48, 4 * 64 + 3 * 2, 4)  # RGBA: the page shines through the gaps
 
     ax = plot_timeline([(0, 1), (0.5, 1.5), (1, 2)], [0.1, None, 0.9], 0.5, [(1.0, 2.0)])
     legend = [text.get_text() for text in ax.get_legend().get_texts()]

@@ -264,7 +264,7 @@ def test_the_page_says_what_the_prediction_says(soup, written):
     assert len(pair.find_all("img", class_="thumbnail")) == 2
     assert "Not scored" in none.get_text()
     text = soup.get_text()
-    for words in ("threshold", "means nothing", "What it cannot know", "How sure is that?", "is no proof"):
+    for words in ("threshold", "means nothing", "What it cannot know", "How sure is that?", "does not prove"):
         assert words in text
     assert all(mark not in text for mark in ("nan", "None", "undefined", "Undefined"))
 
@@ -349,7 +349,7 @@ def test_the_label_stands_first_and_how_often_it_is_wrong_below(model, analysis)
     text = words(shown)
     assert text.index("fake") < text.index("Score 0.90, threshold") < text.index("How sure is that?")
     assert "120 validation clips of 24 people" in text
-    assert "12.5 % of the real clips lay above the threshold, and 5.0 % of the fake ones below" in text
+    assert "12.5 % of the real clips were above the threshold, and 5.0 % of the fake ones below" in text
     above = sum(window.score >= FITTED.window_threshold for window in analysis.prediction.windows)
     assert f"{above} of {len(analysis.prediction.windows)} lie at or above their own threshold, 0.40" in text
     line = shown.find("path", class_="limit")["d"]
@@ -361,7 +361,7 @@ def test_an_undetermined_file_is_called_neither_real_nor_fake(model, analysis):
     sure = {"audio": 0.9, "visual": 0.5}
     cases = (
         (("unsure",), sure, "Unsure: the score is too common"),
-        (("low_coverage",), sure, "a label takes 50 % of its windows, and 3 or more"),
+        (("low_coverage",), sure, "a label needs 50 % of its windows, and 3 or more"),
         (("out_of_distribution",), {"audio": 1.7, "visual": 0.5}, "its audio features lie 1.70 times as far"),
         (("uncalibrated",), {}, "Uncalibrated: the detector was never"),
     )

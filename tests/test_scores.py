@@ -1,4 +1,4 @@
-"""The stored scores that chapters 12 and 13 compute from."""
+"""The stored scores that chapters 15 and 16 compute from."""
 
 import json
 from pathlib import Path
