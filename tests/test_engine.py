@@ -399,7 +399,9 @@ def test_a_validation_that_fails_is_made_up_for_when_the_run_is_resumed(tmp_path
                 tmp_path / "run", scores, lambda step, _: told.append(step), log=log, save_every=100
             )
 
-    message = r"^the model of step 4 cannot be validated \(it is damaged\); its state is saved in .*run: mend"
+    message = (
+        r"^the model of step 4 cannot be validated \(it is damaged\); its state is saved in .*run: fix this"
+    )
     with pytest.raises(AVFFError, match=message):
         go_on([0.1, AVFFError("it is damaged")])
     with pytest.raises(ValueError, match="a mistake"):

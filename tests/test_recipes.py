@@ -3,6 +3,7 @@
 import copy
 import csv
 import math
+import time
 from dataclasses import asdict, replace
 
 import pandas as pd
@@ -95,6 +96,7 @@ def test_a_killed_run_that_goes_on_has_every_step_once(tmp_path):
     log.file.write("7,0.0001,0.36")
     log.file.flush()
     log.tensorboard.flush()
+    time.sleep(1.1)  # TensorBoard orders files by the second in which they were begun, a second process's too
     run(tmp_path, 5, 10)
     table = pd.read_csv(tmp_path / "log.csv", float_precision="round_trip")
     assert list(table["step"]) == list(range(10))
