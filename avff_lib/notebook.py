@@ -28,8 +28,9 @@ from IPython.display import HTML
 
 from avff_lib.media.clip import Clip
 from avff_lib.media.encode import write_clip
+from avff_lib.plots import NEUTRAL
 
-INK = "#767676"  # a contrast of 4 or more on both a white and a dark page
+INK = NEUTRAL  # a contrast of 4 or more on both a white and a dark page
 FIGURE_STYLE: dict[Any, Any] = {
     "figure.dpi": 150,  # sharp on dense screens
     # A phone shows six inches on 358 pixels, where 11 points are 9 pixels high.
@@ -93,17 +94,23 @@ def show_clips(clips: dict[str, Clip], *, width: int = 240) -> HTML:
         players = []
         for caption, clip in clips.items():
             write_clip(clip, path)
-            video = base64.b64encode(path.read_bytes()).decode("ascii")
+            video = data_uri("video/mp4", path.read_bytes())
+            captions = data_uri("text/vtt", voice_captions(clip).encode())
             text = html.escape(caption)
             players.append(
                 f'<figure style="margin: 0; width: {width}px; max-width: 100%">'
                 f'<video controls loop playsinline preload="auto" style="width: 100%" '
-                f'aria-label="{text or "clip"}" src="data:video/mp4;base64,{video}">'
+                f'aria-label="{text or "clip"}" src="{video}">'
                 f'<track kind="captions" srclang="en" label="voice" '
-                f'src="data:text/vtt;base64,{base64.b64encode(voice_captions(clip).encode()).decode()}"></video>'
+                f'src="{captions}"></video>'
                 f"<figcaption>{text}</figcaption></figure>"
             )
     return HTML('<div style="display: flex; flex-wrap: wrap; gap: 16px">' + "".join(players) + "</div>")
+
+
+def data_uri(kind: str, data: bytes) -> str:
+    """The bytes of a file as an address within the page; ``kind`` is the media type, as ``video/mp4``."""
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def voice_captions(clip: Clip, step: float = 0.1, floor: float = 0.1) -> str:

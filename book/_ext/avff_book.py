@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import importlib.metadata
 import importlib.util
 import json
@@ -23,6 +22,8 @@ from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
 from sphinx.util.docutils import SphinxDirective
+
+from avff_lib.notebook import data_uri
 
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "benchmarks"))  # the scripts run from their folder and are not a package
@@ -68,11 +69,8 @@ def _figure(draw: Callable[[str, str], str], alt: str) -> nodes.raw:
     images = []
     for theme in ("light", "dark"):
         for shape in ("wide", "tall"):
-            code = base64.b64encode(draw(theme, shape).encode()).decode()
-            images.append(
-                f'<img class="pipeline only-{theme} pipeline-{shape}" alt="{alt}" '
-                f'src="data:image/svg+xml;base64,{code}">'
-            )
+            source = data_uri("image/svg+xml", draw(theme, shape).encode())
+            images.append(f'<img class="pipeline only-{theme} pipeline-{shape}" alt="{alt}" src="{source}">')
     # In their own block: the theme hides a caption that is a sibling of a hidden picture.
     return nodes.raw("", "\n".join(["<div>", *images, "</div>"]), format="html")
 

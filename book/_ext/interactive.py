@@ -38,7 +38,7 @@ from avff_lib.inference.timeline import aggregate_scores
 from avff_lib.media.clip import Clip
 from avff_lib.media.encode import write_clip
 from avff_lib.nn.masking import complementary_slices
-from avff_lib.notebook import voice_captions
+from avff_lib.notebook import data_uri, voice_captions
 from avff_lib.preprocess.audio import log_mel
 from avff_lib.preprocess.spec import MelSpec
 
@@ -254,13 +254,11 @@ def wave_bytes(clip: Clip) -> bytes:
     return buffer.getvalue()
 
 
-@cache
-def video_code() -> str:
-    """The clip as MP4 in base64; the player mutes its sound."""
+def mp4_bytes(clip: Clip) -> bytes:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "clip.mp4"
-        write_clip(spoken_clip(), path, crf=26)
-        return base64.b64encode(path.read_bytes()).decode()
+        write_clip(clip, path, crf=26)
+        return path.read_bytes()
 
 
 def paint_voice(sheet: Sheet, data: Data) -> None:
@@ -288,7 +286,7 @@ def panel_voice(data: Data) -> str:
     curve, shifts = data["curves"][data["start"]], data["shifts"]
     return f"""<div class="avff-controls" hidden>
 <video muted playsinline preload="auto" aria-label="the clip of a speaking face, without its sound"
- src="data:video/mp4;base64,{video_code()}"></video>
+ src="{data_uri("video/mp4", mp4_bytes(spoken_clip()))}"></video>
 <button type="button" data-in="play">Play</button>
 <label>Shift of the voice: <output data-out="shift"></output>
 <input type="range" data-in="shift" min="0" max="{len(shifts) - 1}" value="{data["start"]}"
@@ -339,10 +337,8 @@ def film() -> Clip:
 
 @cache
 def film_bytes() -> bytes:
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "film.mp4"
-        write_clip(film(), path, crf=26)
-        return path.read_bytes()
+    """The file that is shown and scored."""
+    return mp4_bytes(film())
 
 
 @cache
@@ -378,8 +374,8 @@ def paint_playhead(sheet: Sheet, data: Data) -> None:
 
 
 def panel_playhead(data: Data) -> str:
-    uris = {"video/mp4": film_bytes(), "text/vtt": voice_captions(film()).encode()}
-    video, captions = (f"data:{kind};base64,{base64.b64encode(code).decode()}" for kind, code in uris.items())
+    video = data_uri("video/mp4", film_bytes())
+    captions = data_uri("text/vtt", voice_captions(film()).encode())
     return f"""<div class="avff-controls" hidden>
 <video playsinline preload="auto" aria-label="a film of three drawn faces that speak" src="{video}">
 <track kind="captions" srclang="en" label="voice" src="{captions}"></video>
@@ -435,7 +431,7 @@ def slice_pictures() -> dict[str, list[str]]:
 
 
 def _png(image: np.ndarray) -> str:
-    return "data:image/png;base64," + base64.b64encode(cv2.imencode(".png", image)[1].tobytes()).decode()
+    return data_uri("image/png", cv2.imencode(".png", image)[1].tobytes())
 
 
 def paint_masks(sheet: Sheet, data: Data) -> None:

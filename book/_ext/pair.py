@@ -6,7 +6,6 @@ face and exactly the same voice, so only a comparison of the two streams disting
 
 from __future__ import annotations
 
-import base64
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,7 +18,7 @@ from sphinx.util.docutils import SphinxDirective
 from avff_lib import synth
 from avff_lib.media.clip import Clip
 from avff_lib.media.encode import write_clip
-from avff_lib.notebook import voice_captions
+from avff_lib.notebook import data_uri, voice_captions
 
 # Chosen for a pause of the voice, in which the genuine mouth is closed and the forged one wide open.
 CORPUS = {"clips": 400, "identities": 20, "seed": 3, "level": "easy"}
@@ -40,18 +39,16 @@ def clips() -> dict[str, Clip]:
     return {letter: synth.make_clip(plan) for letter, plan in plans().items()}
 
 
-def _uri(kind: str, data: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
-
-
 def _player(letter: str, clip: Clip) -> str:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "clip.mp4"
         write_clip(clip, path)
-        video = _uri("video/mp4", path.read_bytes())
+        video = data_uri("video/mp4", path.read_bytes())
     picture = clip.frames[POSTER][..., ::-1]
-    poster = _uri("image/jpeg", cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes())
-    captions = _uri("text/vtt", voice_captions(clip).encode())
+    poster = data_uri(
+        "image/jpeg", cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()
+    )
+    captions = data_uri("text/vtt", voice_captions(clip).encode())
     return (
         f'<div class="avff-player"><video controls loop playsinline preload="auto" poster="{poster}" '
         f'aria-label="clip {letter}: a drawn face that speaks" src="{video}">'
