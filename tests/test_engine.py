@@ -97,17 +97,25 @@ def assert_equal(found: dict[str, torch.Tensor], expected: dict[str, torch.Tenso
 # --- nothing lost ---
 
 
-def train_and_tell(family: type[Detector], out: Path, told) -> None:
-    """A whole run with everything on that has a state; tells each step before it saves."""
+def train_and_tell(family: type[Detector], out: Path, told, finish: bool) -> None:
+    """A run with everything on that has a state; tells each step before it saves.
+
+    One that must not finish waits in its last step: a machine that is slow to kill it cannot let it end.
+    """
     torch.set_num_threads(1)
     model, inputs = build(family), Drawn(family).batch(0)[0]
+
+    def tell(step: int, _: object) -> None:
+        told.send(step)
+        if step == config.steps - 1 and not finish:
+            time.sleep(60)
 
     def score(model: Detector) -> float:
         with torch.no_grad():
             return float(model(inputs).std())
 
     config = replace(RUN, steps=12, save_every=3, keep_last=2, accumulate=2, ema=0.9, validate_every=4)
-    fit(model, pretraining_loss, Drawn(family), config, out, lambda step, _: told.send(step), validate=score)
+    fit(model, pretraining_loss, Drawn(family), config, out, tell, validate=score)
     torch.save(model.state_dict(), out / "weights.pt")
 
 
@@ -117,17 +125,17 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_weights(family,
     context.set_forkserver_preload(["avff_lib.training.loop", "avff_lib.preprocess.prepare", "pytest"])
     rng = np.random.default_rng(7)
 
-    def start(folder: Path):
+    def start(folder: Path, *, finish: bool):
         hears, tells = context.Pipe(duplex=False)
-        process = context.Process(target=train_and_tell, args=(family, folder, tells))
+        process = context.Process(target=train_and_tell, args=(family, folder, tells, finish))
         process.start()
         tells.close()
         return process, hears
 
-    whole, _unheard = start(tmp_path / "whole")
+    whole, _unheard = start(tmp_path / "whole", finish=True)
     firsts = []
     for _ in range(4):
-        process, hears = start(tmp_path / "killed")
+        process, hears = start(tmp_path / "killed", finish=False)
         step = hears.recv()
         firsts.append(step)
         for _ in range(int(rng.integers(0, 11 - step))):
@@ -136,7 +144,7 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_weights(family,
         process.kill()
         process.join()
         assert process.exitcode == -signal.SIGKILL
-    last, hears = start(tmp_path / "killed")
+    last, hears = start(tmp_path / "killed", finish=True)
     firsts.append(hears.recv())
     for process in (whole, last):
         process.join()
