@@ -149,6 +149,14 @@ def test_every_figure_says_in_words_what_it_shows(path):
 
 
 @chapters
+def test_every_table_has_a_name_and_a_caption(path):
+    rule = r"^\|[-: |]+\|$"
+    captioned = rf"^```\{{table\}} \w.*\n:name: tab-[\w-]+\n\n\|.*\|\n{rule[1:]}"
+    found, named = (re.findall(pattern, text_of(path), re.MULTILINE) for pattern in (rule, captioned))
+    assert len(found) == len(named)
+
+
+@chapters
 def test_code_stays_on_this_machine_and_in_this_folder(path):
     for cell in cells(path, "code"):
         for what, pattern in FORBIDDEN.items():

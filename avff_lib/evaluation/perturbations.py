@@ -1,9 +1,9 @@
 """The field's grid of perturbations: eight of the video, four of the audio, five levels of each.
 
 The seven of DeeperForensics-1.0 (Jiang et al. 2020, arXiv 2001.03024) have the values of its published
-code, which later work on the robustness of deepfake detectors adopted; the four of the audio are those
-commonly reported for audio-visual detectors since. Real JPEG is added, at the qualities of ImageNet-C
-(Hendrycks and Dietterich 2019, arXiv 1903.12261). The functions in `avff_lib.evaluation.perturb_video` and
+code, which later work on the robustness of deepfake detectors adopted; the kinds and levels of the
+four of the audio are this library's choice. Real JPEG is added, at the qualities of ImageNet-C (Hendrycks
+and Dietterich 2019, arXiv 1903.12261). The functions in `avff_lib.evaluation.perturb_video` and
 `avff_lib.evaluation.perturb_audio` describe any differences.
 """
 

@@ -2,7 +2,8 @@
 
 Source: Oorloff et al., AVFF: Audio-Visual Feature Fusion for Video Deepfake Detection, CVPR 2024
 (arXiv 2406.02951). The order of operations follows its figure 1: encode all tokens, mask half of the
-*features* of each stream, predict them from the other stream, decode. Sizes are those commonly reported.
+*features* of each stream, predict them from the other stream, decode. Sizes are those of its
+re-implementations.
 """
 
 from __future__ import annotations

@@ -289,8 +289,8 @@ class AVFFMAEConfig:
             takes pixels in [0, 1], so its mean is 0 and its deviation 1.
         mel: fields of `avff_lib.preprocess.spec.MelSpec`, for a spectrogram in dB; or None.
         fbank: fields of `avff_lib.preprocess.spec.FbankSpec`, for Kaldi's filterbank; or None. By default
-            AudioMAE's own windows of 25 ms, every 4 ms, which gives 768 of them. (Windows of 16 ms are
-            commonly reported for the paper; with these, 13 of the 128 filters would contain no frequency.)
+            AudioMAE's own windows of 25 ms, every 4 ms, which gives 768 of them. (Re-implementations of
+            the paper have windows of 16 ms; with these, 13 of the 128 filters would contain no frequency.)
         audio_mean, audio_std: the spectrogram minus the first is divided by the second; by default
             AudioMAE's, the mean and twice the standard deviation over AudioSet.
         temperature: of the contrastive loss; the initial value if it is learned.

@@ -53,9 +53,9 @@ def gpu(family: Family, stage: Stage) -> TrainConfig:
 
 
 def paper(family: Family, stage: Stage) -> TrainConfig:
-    """The scale that is commonly reported for the paper: LRS3, then FakeAVCeleb. Untested.
+    """The scale of the paper, as its re-implementations give it: LRS3, then FakeAVCeleb. Untested.
 
-    Commonly reported for stage one are AdamW, a rate of 1.5e-4, batches of 32, a cosine with warm-up and
+    They give for stage one AdamW, a rate of 1.5e-4, batches of 32, a cosine with warm-up and
     hundreds of epochs; AdamW's betas are those of MARLIN's and VideoMAE's recipes. Values that are not
     reported for stage two follow the fine-tuning of masked autoencoders (He et al. 2022, MAE; Tong et al.
     2022, VideoMAE): a lower rate for each earlier layer, and 50 epochs. Nothing is reported for `AVFF`, which
