@@ -147,6 +147,12 @@ def test_pages_hold_no_path_of_this_machine(pages):
     assert [path for path, text in texts.items() if f"{ROOT}/" in text or f"{Path.home()}/" in text] == []
 
 
+def test_signatures_show_types_and_no_notes_for_programs(pages):
+    shown = [sign.get_text() for page in pages.values() for sign in page.select("dt.sig")]
+    assert len(shown) > 500
+    assert [text for text in shown if "Annotated[" in text] == []
+
+
 def test_every_picture_says_in_words_what_it_shows(pages):
     found = [
         f"{path.relative_to(SITE)}: {picture.get('alt')!r}"

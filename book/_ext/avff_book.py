@@ -6,6 +6,7 @@ import importlib.metadata
 import importlib.util
 import json
 import platform
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,6 +31,8 @@ sys.path.append(str(ROOT / "benchmarks"))  # the scripts run from their folder a
 
 from tables import cell_text, columns_of  # noqa: E402
 
+# Annotated[type, note]: the type may have brackets, the note parentheses.
+NOTE = re.compile(r"~?(?:typing\.)?Annotated\[((?:[^\[\],]|\[[^\[\]]*\])+), [~.\w]*(?:\([^()]*\))?\]")
 BENCHMARKS = ROOT / "results" / "benchmarks.json"
 Cell = str | nodes.Node | list[nodes.Node]  # text, the contents of a paragraph, or a paragraph for each
 
@@ -253,8 +256,16 @@ def _table(rows: Sequence[Sequence[Cell]]) -> nodes.table:
     return nodes.table("", group)
 
 
+def without_notes(
+    app: Sphinx, what: str, name: str, item: Any, options: Any, signature: str | None, returns: str | None
+) -> tuple[str | None, str | None]:
+    """Types without notes for programs (ranges, parsers' options), which hide a signature's names."""
+    return signature and NOTE.sub(r"\1", signature), returns
+
+
 def setup(app: Sphinx) -> dict[str, bool | str]:
     app.connect("builder-inited", bundle_mathjax, priority=100)
+    app.connect("autodoc-process-signature", without_notes)
     app.add_transform(Drawings)
     app.add_directive("architecture", Architecture)
     app.add_directive("run-times", RunTimes)
