@@ -452,8 +452,9 @@ def test_every_way_to_score_a_file_gives_one_score(name, joined, tmp_path, capsy
     assert any(file.coverage < 1 for file in expected)
     close = pytest.approx(scores, abs=1e-5)
 
-    assert [process_video(row.path, name)["prediction"] for row in rows] == close
-    assert [process_video(row.path, name)["label"] for row in rows] == [file.label for file in expected]
+    outputs = [process_video(row.path, name) for row in rows]
+    assert [output["prediction"] for output in outputs] == close
+    assert [output["label"] for output in outputs] == [file.label for file in expected]
     assert cli.main(["predict", str(joined), "--checkpoint", name, "--json"]) == 0
     printed = {Path(file["path"]): file["score"] for file in json.loads(capsys.readouterr().out)}
     assert [printed[row.path] for row in rows] == close
