@@ -228,8 +228,14 @@ def legend_below(ax: Axes) -> None:
     """
     handles, names = ax.get_legend_handles_labels()
     entries = dict(zip(names, handles, strict=True))
-    place = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "borderaxespad": 4}  # in font sizes
-    ax.legend(entries.values(), entries.keys(), ncols=2, **place)
+    ax.legend(
+        list(entries.values()),
+        list(entries),
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0),
+        borderaxespad=3.3,  # in font sizes: room for the ticks and the label
+        ncols=2,
+    )
 
 
 def _new_axes(size: tuple[float, float] | None = None) -> Axes:
