@@ -217,12 +217,28 @@ def plot_timeline(
         )
     ax.axhline(threshold, color=NEUTRAL, linestyle="--", linewidth=1, label=f"threshold {threshold:.2f}")
     ax.set(xlabel="time (s)", ylabel="probability of fake", ylim=(-0.05, 1.05), title=title)
-    handles = dict(zip(*ax.get_legend_handles_labels()[::-1], strict=True))  # one entry per kind
-    ax.legend(handles.values(), handles.keys(), loc="center left", bbox_to_anchor=(1, 0.5))
+    legend_below(ax)
     return ax
+
+
+def legend_below(ax: Axes) -> None:
+    """A legend in two columns, one entry for each name, below the label of the x axis.
+
+    The plot keeps its width. The figure needs the constrained layout, which leaves room below.
+    """
+    handles, names = ax.get_legend_handles_labels()
+    entries = dict(zip(names, handles, strict=True))
+    ax.legend(
+        list(entries.values()),
+        list(entries),
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0),
+        borderaxespad=3.3,  # in font sizes: room for the ticks and the label
+        ncols=2,
+    )
 
 
 def _new_axes(size: tuple[float, float] | None = None) -> Axes:
     import matplotlib.pyplot as plt
 
-    return plt.figure(figsize=size).add_subplot()
+    return plt.figure(figsize=size, layout="constrained").add_subplot()

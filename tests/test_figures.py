@@ -7,6 +7,8 @@ from scipy.stats import norm
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from avff_lib.evaluation import figures
+from avff_lib.evaluation.calibration import Reliability
+from avff_lib.plots import legend_below
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -77,7 +79,9 @@ def test_the_reliability_diagram_is_the_diagonal_where_scores_come_true():
     ax = figures.plot_reliability(labels, scores)
     points = np.asarray(ax.collections[0].get_offsets())
     assert points[:, 1] == pytest.approx(points[:, 0])
-    assert [text.get_text() for text in ax.texts] == ["100"] * 10
+    sizes = ax.collections[0].get_sizes() - 10  # beyond that of an empty bin
+    weights = Reliability.of(labels, scores).weight
+    assert sizes / sizes.sum() == pytest.approx(weights / weights.sum())
 
 
 def test_figures_draw_on_the_axes_they_are_given(data):
@@ -86,3 +90,15 @@ def test_figures_draw_on_the_axes_they_are_given(data):
         assert draw(*data, ax=ax) is ax
     assert figures.plot_confusion(*data, 0.5, ax=ax) is ax
     assert figures.plot_histograms(*data, 0.5, ax=ax) is ax
+
+
+def test_a_legend_below_names_each_entry_once_and_overlaps_no_label(data):
+    ax = figures.plot_histograms(*data, 0.5, unsure=(0.4, 0.6))
+    ax.plot([], [], label="threshold 0.50")
+    legend_below(ax)
+    ax.figure.draw_without_rendering()
+    names = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert len(names) == len(set(names)) == 4
+    legend = ax.get_legend().get_window_extent()
+    assert legend.y1 < ax.xaxis.label.get_window_extent().y0
+    assert ax.figure.bbox.y0 <= legend.y0

@@ -23,7 +23,7 @@ from sklearn.metrics import (
 
 from avff_lib.evaluation.calibration import Reliability
 from avff_lib.evaluation.metrics import equal_error_rate
-from avff_lib.plots import FAKE, NEUTRAL, REAL
+from avff_lib.plots import FAKE, NEUTRAL, REAL, legend_below
 
 DET_LIMITS = (0.0008, 0.96)  # error rates at the ends of both axes
 
@@ -112,7 +112,7 @@ def plot_histograms(
         )
     ax.axvline(threshold, color=NEUTRAL, linestyle="--", linewidth=1, label=f"threshold {threshold:.2f}")
     ax.set(xlabel="probability of fake", ylabel="share of the class", title=f"Scores, {_basis(labels)}")
-    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    legend_below(ax)
     return ax
 
 
@@ -135,20 +135,14 @@ def plot_confusion(
 def plot_reliability(labels: np.ndarray, scores: np.ndarray, *, ax: Axes | None = None) -> Axes:
     """Share of fakes over the score, in bins, with equal weight on both classes.
 
-    The area of a mark is the weight of its bin, the number beside it that of its clips. scikit-learn's
-    ``CalibrationDisplay`` takes no weights, so it shows a balanced detector as miscalibrated if one class has
-    more clips.
+    The area of a mark grows with the weight of its bin. scikit-learn's ``CalibrationDisplay`` takes no
+    weights, so it shows a balanced detector as miscalibrated if one class has more clips.
     """
     ax = ax or _square_axes()
     reliability = Reliability.of(labels, scores)
     ax.plot([0, 1], [0, 1], color=NEUTRAL, linestyle=":", linewidth=1, label="calibrated")
     sizes = 10 + 600 * reliability.weight
     ax.scatter(reliability.score, reliability.share, s=sizes, color=FAKE, alpha=0.6, clip_on=False)
-    for score, share, clips in zip(reliability.score, reliability.share, reliability.clips, strict=True):
-        if clips:
-            ax.annotate(
-                f"{clips}", (score, share), xytext=(6, -10), textcoords="offset points", fontsize="small"
-            )
     ax.set(xlabel="probability of fake", ylabel="share of fakes", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
     ax.set_title(f"ECE {reliability.ece:.3f}, Brier {reliability.brier:.3f}\n{_basis(labels)}")
     ax.legend(loc="upper left")
@@ -165,4 +159,4 @@ def _square_axes() -> Axes:
 
 
 def _wide_axes() -> Axes:
-    return plt.subplots(figsize=(7.0, 3.0), layout="constrained")[1]
+    return plt.subplots(figsize=(7.0, 3.6), layout="constrained")[1]
