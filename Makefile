@@ -65,7 +65,7 @@ pages: $(STAMP)
 # Sphinx renews a page of source code only when the code changes, not when what links to it moves.
 	@rm -rf _build/html/_modules
 	$(BOOK) --all -W -n --keep-going
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal tests/test_pages.py
+	$(BIN)/python -m pytest -q tests/test_pages.py
 
 notebooks: $(STAMP)  ## Run all notebooks anew and store their outputs (NOTEBOOKS=... for some)
 	@$(BIN)/python book/run_notebooks.py $(NOTEBOOKS)
