@@ -149,9 +149,8 @@ ANSWERS: dict[str, Answer] = {
     ),
     # 06 Audio encoders
     "ex-ae-clock": Answer(
-        (17.3, 240, 160, 99),
-        "The distance is the largest absolute difference of `equal_parts` and `STEPS`, in milliseconds; for "
-        "the rest, repeat Step 2 with six layers.",
+        17.3,
+        "Take the largest absolute difference of `equal_parts` and `STEPS`, in milliseconds.",
         tolerance=0.06,
     ),
     "ex-ae-standardise": Answer(
