@@ -248,8 +248,8 @@ ANSWERS: dict[str, Answer] = {
         tolerance=0.01,
     ),
     "ex-stage-one-late": Answer(
-        -80,
-        "The audio was cut from before the frames. Take the lag of the curve's highest point, not its size.",
+        80,
+        "A positive lag is a late voice. Take the lag of the curve's highest point, not its height.",
         tolerance=40,
     ),
     # 13 Stage two
