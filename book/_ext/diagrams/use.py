@@ -68,7 +68,7 @@ def _calibration(sheet: Sheet, wide: bool) -> None:
         sheet,
         wide,
         (
-            ("raw score", ("mean of the windows'", "raw probabilities"), raw),
+            ("raw output", ("mean of the windows'", "raw probabilities"), raw),
             ("calibrated score", ("logit divided by τ,", "plus b, and back"), scaled),
             ("label", ("none in the unsure range", "around the threshold"), label),
         ),
@@ -304,7 +304,7 @@ DIAGRAMS = {
         _pieces,
     ),
     "calibration": Diagram(
-        "From a raw score to a label",
+        "From a raw output to a label",
         "Three pictures in a row. The raw probabilities of the windows and their mean; a curve from the raw "
         "to the calibrated score; the ranges of the calibrated score for real, undetermined and fake.",
         (172, 362),
