@@ -151,7 +151,7 @@ def test_every_figure_says_in_words_what_it_shows(path):
 @chapters
 def test_every_table_has_a_name_and_a_caption(path):
     rule = r"^\|[-: |]+\|$"
-    captioned = rf"^```\{{table\}} \w.*\n:name: tab-[\w-]+\n\n\|.*\|\n{rule[1:]}"
+    captioned = rf"^```\{{table\}} \w[^`\n]*\n:name: tab-[\w-]+\n\n\|.*\|\n{rule[1:]}"
     found, named = (re.findall(pattern, text_of(path), re.MULTILINE) for pattern in (rule, captioned))
     assert len(found) == len(named)
 
