@@ -79,9 +79,10 @@ def test_the_reliability_diagram_is_the_diagonal_where_scores_come_true():
     ax = figures.plot_reliability(labels, scores)
     points = np.asarray(ax.collections[0].get_offsets())
     assert points[:, 1] == pytest.approx(points[:, 0])
+    reliability = Reliability.of(labels, scores)
+    assert reliability.clips.tolist() == [100] * 10
     sizes = ax.collections[0].get_sizes() - 10  # beyond that of an empty bin
-    weights = Reliability.of(labels, scores).weight
-    assert sizes / sizes.sum() == pytest.approx(weights / weights.sum())
+    assert sizes / sizes.sum() == pytest.approx(reliability.weight)
 
 
 def test_figures_draw_on_the_axes_they_are_given(data):

@@ -6,28 +6,28 @@ from itertools import pairwise
 
 from drawing import Point, Sheet
 
-SIZE = WIDTH, HEIGHT = 112, 92  # of a box
+SIZE = WIDTH, HEIGHT = 112, 82  # of a box
 ABOUT = (
     "The folders of the library. Along the top, in the order of data: media, preprocess, models, training, "
     "inference, evaluation, report. Below them the folders that serve them: faces, nn, synth and data, "
     "forge, explain, demo and cli."
 )
 
-# folder, step along the way, lane across it (0 the sentence, 1 what serves it), colour, lines of detail
+# folder, step along the way, lane across it (0 the sentence, 1 what serves it), colour, details
 FOLDERS = (
-    ("media", 0, 0, "plain", "file ↔ clip"),
-    ("preprocess", 1, 0, "visual", "clip\n→ inputs"),
-    ("models", 2, 0, "joint", "inputs\n→ logits"),
-    ("training", 3, 0, "sound", "two stages"),
-    ("inference", 4, 0, "joint", "file\n→ prediction"),
-    ("evaluation", 5, 0, "sound", "metrics"),
-    ("report", 6, 0, "plain", "page\nand tables"),
-    ("faces", 0.5, 1, "plain", "detect,\ntrack, crop"),
-    ("nn", 1.5, 1, "joint", "layers\nand losses"),
-    ("synth, data", 2.5, 1, "sound", "datasets"),
-    ("forge", 3.5, 1, "sound", "pseudo-fakes"),
-    ("explain", 4.5, 1, "joint", "attributions"),
-    ("demo, cli", 5.5, 1, "plain", "page and\ncommand"),
+    ("media", 0, 0, "plain", ("file ↔ clip",)),
+    ("preprocess", 1, 0, "visual", ("clip", "→ inputs")),
+    ("models", 2, 0, "joint", ("inputs", "→ logits")),
+    ("training", 3, 0, "sound", ("two stages",)),
+    ("inference", 4, 0, "joint", ("file", "→ prediction")),
+    ("evaluation", 5, 0, "sound", ("metrics",)),
+    ("report", 6, 0, "plain", ("page", "and tables")),
+    ("faces", 0.5, 1, "plain", ("detect,", "track, crop")),
+    ("nn", 1.5, 1, "joint", ("layers", "and losses")),
+    ("synth, data", 2.5, 1, "sound", ("datasets",)),
+    ("forge", 3.5, 1, "sound", ("pseudo-fakes",)),
+    ("explain", 4.5, 1, "joint", ("attributions",)),
+    ("demo, cli", 5.5, 1, "plain", ("page and", "command")),
 )
 SENTENCE = [folder for folder, _, lane, *_ in FOLDERS if lane == 0]
 
@@ -47,10 +47,6 @@ def draw_architecture(theme: str, shape: str) -> str:
     sheet = Sheet(theme, "The folders of avff_lib", ABOUT, size)
     for start, end in pairwise(SENTENCE):
         sheet.join(where[start], SIZE, where[end], SIZE, lying=wide)
-    for folder, _, _, kind, detail in FOLDERS:
-        x, y = where[folder]
-        sheet.rect((x, y), SIZE, kind, f"{kind}-ink", thick=1, round_by=11)
-        sheet.text(x + WIDTH / 2, y + 34, folder, "ink", 16, bold=True)
-        for number, line in enumerate(detail.split("\n")):
-            sheet.text(x + WIDTH / 2, y + 56 + 19 * number, line, size=15)
+    for folder, _, _, kind, details in FOLDERS:
+        sheet.box(where[folder], SIZE, kind, folder, *details)
     return sheet.svg()
